@@ -1,0 +1,1 @@
+"""Findings to people: lifecycle, confirmation, escalation, store, outbox, channels."""

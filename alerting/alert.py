@@ -1,0 +1,92 @@
+"""Alert and notice: what people deal with, and what they are sent."""
+
+from enum import StrEnum
+
+import msgspec
+
+from streams.finding import Tier
+
+
+class Condition(StrEnum):
+    """What the plant does (ISA-18.2: the alarm condition)."""
+
+    ACTIVE = "active"
+    UNKNOWN = "unknown"
+    ENDED = "ended"
+
+
+class Answer(StrEnum):
+    """What people did about it."""
+
+    UNCONFIRMED = "unconfirmed"
+    CONFIRMED = "confirmed"
+    ACTED = "acted"
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """One or more findings of one rule and subject, from raised to closed. Times in µs; 0 is "not"."""
+
+    id: str  # the id of its first finding, so that a replay gives the same
+    rule: str
+    enterprise: str
+    subject: str
+    cell: str
+    finding: str  # the finding that it stands on now
+    tier: Tier
+    level: str
+    condition: Condition
+    answer: Answer
+    rung: int  # how far up the ladder it has been called: 0 is the enterprise's operator
+    step: int  # number of its newest step; every step of its history has one
+    raised: int  # arrival
+    since: int  # event time at which the condition first held
+    time: int  # event time of its newest finding
+    value: float | None
+    limit: float | None
+    unit: str
+    clause: str
+    version: str  # registry version by which it was judged
+    holder: str = ""  # the person who confirmed or took over
+    confirmed: int = 0
+    acted: int = 0
+    ended: int = 0  # arrival
+    closed: int = 0
+    close_reason: str = ""
+    reopened: int = 0  # how often
+    confirm_due: int = 0
+    action_due: int = 0
+    return_due: int = 0
+    close_due: int = 0
+
+
+class Role(StrEnum):
+    ASKED = "asked"  # must confirm
+    TOLD = "told"  # is informed; an answer is recorded as seen
+
+
+class NoticeState(StrEnum):
+    WAITING = "waiting"
+    SENDING = "sending"  # an attempt began; after a crash it may have been delivered
+    DELIVERED = "delivered"
+    FAILED = "failed"  # given up
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """One message to one person on one channel for one step of one alert."""
+
+    id: str  # derived from alert, step, person, channel, role; the idempotency key of every send
+    alert: str
+    step: int
+    person: str
+    role: Role
+    channel: str
+    address: str
+    title: str
+    text: str
+    due: int  # not to be sent before, µs
+    created: int
+    attempts: int = 0
+    maybe_delivered: bool = False  # so the next send is marked as a repeat
+    state: NoticeState = NoticeState.WAITING
+    error: str = ""
+    delivered: int = 0

@@ -1,0 +1,1 @@
+"""The command and the wiring: settings, the runtimes, the demo; nothing imports it."""

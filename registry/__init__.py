@@ -1,0 +1,1 @@
+"""Who and what exists: grid, enterprises, points, people, duty; and the clock."""

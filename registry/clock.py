@@ -1,0 +1,67 @@
+"""The clock: the only file of the product that knows the time."""
+
+import asyncio
+import time
+from typing import Protocol
+
+SECOND = 1_000_000
+"""Microseconds in a second. Every time in Fenghuo is an int of microseconds since 1970-01-01 UTC."""
+
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+class Clock(Protocol):
+    """What a shell may ask of time. Pure logic never holds one: it is told the time as a value."""
+
+    def now(self) -> int:
+        """The time now, µs UTC; never goes backwards within a process."""
+        ...
+
+    def timeout(self, until: int) -> float | None:
+        """Seconds of real time until then (0 if past); None where only a step of the clock can bring it."""
+        ...
+
+    def fileno(self) -> int:
+        """A descriptor that turns readable when the clock was stepped from outside; -1 if there is none."""
+        ...
+
+
+class SystemClock:
+    """Monotonic time anchored to the wall at start, or to ``floor`` where the wall is behind it.
+
+    Args:
+        floor: the last durable time known, µs; a wall more than a minute before it is not believed
+            (design: a restart goes on from there, at normal speed).
+    """
+
+    TOLERANCE = MINUTE
+
+    def __init__(self, floor: int = 0) -> None:
+        wall = time.time_ns() // 1000
+        self.behind = max(0, floor - wall) if floor - wall > self.TOLERANCE else 0
+        self._offset = wall + self.behind - time.monotonic_ns() // 1000
+
+    def now(self) -> int:
+        return time.monotonic_ns() // 1000 + self._offset
+
+    def timeout(self, until: int) -> float | None:
+        return max(0.0, (until - self.now()) / SECOND)
+
+    def fileno(self) -> int:
+        return -1
+
+    def wall_step(self) -> int:
+        """How far the wall has moved away from this clock, µs (positive: the wall is ahead)."""
+        return time.time_ns() // 1000 - self.now()
+
+
+def stopwatch() -> float:
+    """Seconds on a monotonic scale, for measuring and for pacing I/O; says nothing of the date."""
+    return time.perf_counter()
+
+
+async def pause(seconds: float) -> None:
+    """Let real time pass: for pacing I/O in shells only, never for logic."""
+    await asyncio.sleep(seconds)

@@ -1,0 +1,1 @@
+"""Readings to findings: the point rules."""

@@ -1,0 +1,64 @@
+"""Finding: what a rule says of a subject, and the id by which every later message of it is known."""
+
+from enum import IntEnum, StrEnum
+from hashlib import blake2b
+
+import msgspec
+
+
+class Tier(IntEnum):
+    """How bad the plant is. A larger number is worse, so that max() is the worst."""
+
+    IV = 1  # blue
+    III = 2  # yellow
+    II = 3  # orange
+    I = 4  # noqa: E741  red: the standard's own name
+
+
+class Phase(StrEnum):
+    BEGUN = "begun"
+    WORSENED = "worsened"
+    EASED = "eased"
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+    RESUMED = "resumed"
+    CORRECTED = "corrected"
+    WITHDRAWN = "withdrawn"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One message about one finding; the first has seq 1, the next 2, and so on without gaps.
+
+    id: minted once from (rule, subject, since). rule: "limit.high", "limit.low", "rate", "silent",
+    "gateway.offline", "stuck", "range", "disagreement", "clock", "system.*".
+    enterprise: credit code, or "" for the system's own. subject: "point:TI-1101", "gateway:gw1",
+    "group:R1-temp", "system". since: when the condition first held, before any on-delay, µs.
+    time: event time of what this message says (device time for device rules, arrival for silence), µs.
+    arrival: arrival time at which it was known, µs. level: the limit reached ("H", "HH", "L", "LL") or "".
+    tier: the tier that this level has, None if the rulebook gives none (then it never rings).
+    late: evidence of something already over when it was heard: it is recorded and rings nobody.
+    """
+
+    id: str
+    seq: int
+    rule: str
+    enterprise: str
+    subject: str
+    phase: Phase
+    since: int
+    time: int
+    arrival: int
+    level: str = ""
+    tier: Tier | None = None
+    value: float | None = None
+    limit: float | None = None
+    unit: str = ""
+    clause: str = ""
+    evidence: tuple[str, ...] = ()
+    late: bool = False
+    version: str = ""
+
+
+def finding_id(rule: str, enterprise: str, subject: str, since: int) -> str:
+    """The id of the finding whose condition first held at ``since`` (µs): 20 hex digits."""
+    return blake2b(f"{rule}|{enterprise}|{subject}|{since}".encode(), digest_size=10).hexdigest()
