@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 SECOND = 1_000_000
@@ -23,8 +24,24 @@ class Clock(Protocol):
         """Seconds of real time until then (0 if past); None where only a step of the clock can bring it."""
         ...
 
+    def marks(self, since: int, now: int) -> Sequence[int]:
+        """The times in (since, now] at which a journal owes a time mark, when nothing else came.
+
+        A clock that runs by itself owes one for now: what passed between was not listened to. A stepped
+        clock owes one a second, since we listened while it stood.
+        """
+        ...
+
     def fileno(self) -> int:
         """A descriptor that turns readable when the clock was stepped from outside; -1 if there is none."""
+        ...
+
+    def poll(self) -> None:
+        """Take over a step that has arrived, if any; never waits."""
+        ...
+
+    def rest(self) -> None:
+        """All that was due by now() is done: whoever steps the clock may go on."""
         ...
 
 
@@ -49,8 +66,17 @@ class SystemClock:
     def timeout(self, until: int) -> float | None:
         return max(0.0, (until - self.now()) / SECOND)
 
+    def marks(self, since: int, now: int) -> Sequence[int]:
+        return (now,) if now - since >= SECOND else ()
+
     def fileno(self) -> int:
         return -1
+
+    def poll(self) -> None:
+        pass
+
+    def rest(self) -> None:
+        pass
 
     def wall_step(self) -> int:
         """How far the wall has moved away from this clock, µs (positive: the wall is ahead)."""
