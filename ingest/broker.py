@@ -1,0 +1,315 @@
+"""The embedded broker: mosquitto, configured so that each gateway speaks for itself only."""
+
+import ctypes
+import hashlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.clock import stopwatch
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+LOOPBACK = "127.0.0.1"
+COLLECTOR = "collector"
+"""The user, and so the MQTT client id, of the collector."""
+
+ECHO_TOPIC = "fenghuo/v1/echo"
+"""What the collector publishes to itself, to know that it has read all that was queued before."""
+
+SEARCH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"))
+"""Where mosquitto is looked for: distributions put it where an ordinary user's PATH does not look."""
+
+
+class BrokerFailed(RuntimeError):
+    """The broker did not start; the text ends with the last lines of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user of the broker: topic filters that it may publish to and receive from, and no others.
+
+    The broker uses the user's name as client id, so that nobody can take over another's session;
+    two connections of one user therefore end each other.
+    """
+
+    user: str
+    password: str
+    publish: tuple[str, ...] = ()
+    receive: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for text in (self.user, *self.publish, *self.receive):
+            if not text or any(c.isspace() or not c.isprintable() for c in text):
+                raise ValueError(f"{text!r} cannot be in a broker's configuration: no spaces")
+        if set(self.user) & set(":+#"):
+            raise ValueError(f"user {self.user!r} must not contain ':', '+' or '#'")
+
+
+def gateway_user(enterprise: str, gateway: str) -> str:
+    """The broker's user name of a gateway, e.g. ``91330000MA27XXXX0X/gw1``."""
+    return f"{enterprise}/{gateway}"
+
+
+def gateway_account(enterprise: str, gateway: str, password: str) -> Account:
+    """A gateway may publish its own readings and status, and receives nothing."""
+    base = f"fenghuo/v1/{enterprise}/{gateway}"
+    return Account(
+        gateway_user(enterprise, gateway), password, publish=(f"{base}/readings", f"{base}/status")
+    )
+
+
+def collector_account(password: str) -> Account:
+    """The collector receives all that gateways publish, and publishes only its own echo."""
+    return Account(COLLECTOR, password, publish=(ECHO_TOPIC,), receive=("fenghuo/v1/#",))
+
+
+def passwords(path: Path, users: Iterable[str]) -> dict[str, str]:
+    """A password for each user: those in the file, and new ones (192 random bits) for the rest.
+
+    The file holds ``user password`` a line, is readable by its owner only, and is replaced as a whole.
+    Users that are no longer named keep their line, so that a gateway that comes back still knows its own.
+
+    Raises:
+        OSError: the file cannot be read or written.
+    """
+    try:
+        known = dict(line.split() for line in path.read_text("utf-8").splitlines() if line.strip())
+    except FileNotFoundError:
+        known = {}
+    wanted = list(users)
+    missing = [user for user in wanted if user not in known]
+    if missing:
+        known.update((user, secrets.token_urlsafe(24)) for user in missing)
+        _write_private(path, "".join(f"{user} {password}\n" for user, password in sorted(known.items())))
+    return {user: known[user] for user in wanted}
+
+
+def find_mosquitto() -> str | None:
+    """The path of the mosquitto program on this machine, or None."""
+    return shutil.which("mosquitto", path=SEARCH)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+class Mosquitto:
+    """A mosquitto process on a loopback port, which dies with the thread that started it (on Linux).
+
+    Args:
+        folder: where its configuration, users, log and persistent sessions are; made if missing.
+        port: TCP port on 127.0.0.1.
+        accounts: who may connect; everyone else is refused.
+        message_limit: largest payload it takes, bytes; a larger one is refused to its publisher
+            (reason code 131). Keep it above the collector's own limit, whose dead letters tell more.
+        executable: path of mosquitto; looked for if not given.
+
+    Raises:
+        BrokerFailed: no mosquitto on this machine.
+    """
+
+    START_WITHIN = 10.0  # seconds
+    STOP_WITHIN = 20.0  # seconds: it writes its sessions to disk
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        accounts: Sequence[Account],
+        *,
+        message_limit: int = 4 * 1024 * 1024,
+        executable: str | None = None,
+    ) -> None:
+        found = executable or find_mosquitto()
+        if found is None:
+            raise BrokerFailed("mosquitto is not installed on this machine")
+        self._executable = found
+        self.folder = folder.resolve()
+        self.host = LOOPBACK
+        self.port = port
+        self.accounts = tuple(accounts)
+        self.message_limit = message_limit
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "mosquitto.conf"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "mosquitto.log"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
+    def running(self) -> bool:
+        return self.pid is not None
+
+    def write(self) -> None:
+        """Write configuration, users and access lists; a running broker is told to read users and lists anew.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write_private(self.folder / "users", "".join(_password_line(account) for account in self.accounts))
+        _write_private(self.folder / "access", "\n".join(_access_lines(self.accounts)))
+        _write_private(self.config, "\n".join(self._settings()) + "\n")
+        if self._process is not None and self.running:
+            self._process.send_signal(signal.SIGHUP)
+
+    def start(self) -> None:
+        """Write the files, start the process and wait until it listens.
+
+        Raises:
+            BrokerFailed: it ended, or does not listen within ten seconds.
+            OSError: the folder cannot be written.
+        """
+        if self.running:
+            return
+        self.write()
+        if self.log.exists():
+            self.log.replace(self.log.with_suffix(".log.1"))
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [self._executable, "-c", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=_die_with_parent() if sys.platform == "linux" else None,
+            )
+        try:
+            _await_listening(self._process, self.port, self.START_WITHIN)
+        except BrokerFailed as error:
+            self.kill()
+            tail = self.log.read_text("utf-8", "replace").splitlines()[-5:]
+            raise BrokerFailed("\n".join((str(error), *tail))) from None
+
+    def stop(self) -> None:
+        """End it so that it saves its sessions; killed if it takes too long."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(self.STOP_WITHIN)
+        except subprocess.TimeoutExpired:  # then what it had not saved is lost, as by a power cut
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _settings(self) -> list[str]:
+        """The lines of mosquitto.conf. Its defaults drop acknowledged messages beyond a queue of 1,000."""
+        return [
+            "# written by fenghuo; changes are overwritten at the next start",
+            f"listener {self.port} {LOOPBACK}",
+            "use_username_as_clientid true",
+            "allow_anonymous false",
+            f"password_file {self.folder / 'users'}",
+            f"acl_file {self.folder / 'access'}",
+            f"user {_own_name()}",
+            "max_queued_messages 0",
+            "max_queued_bytes 0",
+            "max_inflight_messages 0",  # each client's own receive maximum rules
+            "queue_qos0_messages true",
+            f"message_size_limit {self.message_limit}",
+            f"max_packet_size {self.message_limit + 128 * 1024}",
+            "max_keepalive 120",
+            "set_tcp_nodelay true",
+            "sys_interval 0",
+            "persistence true",
+            f"persistence_location {self.folder}{os.sep}",
+            "autosave_interval 10",
+            "autosave_on_changes false",
+            "log_dest stderr",
+            "log_type error",
+            "log_type warning",
+            "log_type notice",
+            "connection_messages true",
+        ]
+
+
+def _password_line(account: Account, iterations: int = 101) -> str:
+    """A line of mosquitto's password file (format 7: PBKDF2-SHA512, as mosquitto_passwd writes it)."""
+    salt = secrets.token_bytes(12)
+    digest = hashlib.pbkdf2_hmac("sha512", account.password.encode(), salt, iterations)
+    return f"{account.user}:$7${iterations}${b64encode(salt).decode()}${b64encode(digest).decode()}\n"
+
+
+def _access_lines(accounts: Iterable[Account]) -> list[str]:
+    lines = []
+    for account in accounts:
+        lines.append(f"user {account.user}")
+        lines += [f"topic write {topic}" for topic in account.publish]
+        lines += [f"topic read {topic}" for topic in account.receive]
+    return [*lines, ""]
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Replace a file by one that only its owner can read."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    new.replace(path)
+
+
+def _own_name() -> str:
+    """The user to stay as: started by root, mosquitto would change to one who cannot read our files."""
+    if sys.platform == "win32":
+        return "mosquitto"
+    import pwd
+
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
+def _die_with_parent() -> Callable[[], None]:
+    """What the child does before it becomes the broker: ask Linux for SIGTERM when we die."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def ask() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # we died before it could ask
+            os._exit(1)
+
+    return ask
+
+
+def _await_listening(process: subprocess.Popen[bytes], port: int, within: float) -> None:
+    """Wait until the process accepts connections on the port.
+
+    Raises:
+        BrokerFailed: it ended or the time is over.
+    """
+    began = stopwatch()
+    while stopwatch() - began < within:
+        try:
+            socket.create_connection((LOOPBACK, port), timeout=1).close()
+        except OSError:  # not listening yet
+            try:
+                process.wait(0.02)
+            except subprocess.TimeoutExpired:
+                continue
+            raise BrokerFailed(f"the broker ended with status {process.returncode}") from None
+        if process.poll() is None:
+            return
+        raise BrokerFailed(f"port {port} is taken by another program")
+    raise BrokerFailed(f"the broker does not listen on port {port} after {within:.0f} s")
