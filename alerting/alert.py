@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
-from streams.finding import Tier
+from streams.finding import Finding, Tier
 
 
 class Condition(StrEnum):
@@ -90,3 +90,50 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     state: NoticeState = NoticeState.WAITING
     error: str = ""
     delivered: int = 0
+
+
+class Detail(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a step was taken and what came of it; stored as JSON, empty fields left out."""
+
+    finding: Finding | None = None  # the message that brought it
+    note: str = ""  # what the person said
+    rung: int | None = None  # the rung that was asked
+    asked: tuple[str, ...] = ()  # person ids
+    told: tuple[str, ...] = ()
+    nobody: tuple[str, ...] = ()  # places where nobody was on duty: rungs passed over, or nobody to tell
+    seen: bool = False  # the person was told, not asked: recorded, and the clock goes on
+    missed: int = 0  # how many askings fell away because we were down
+    gap: int = 0  # how many messages of the finding are missing before this one
+    closed: str = ""  # this step closed the alert: the reason
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of an alert's history: who or what, when, and why. Times in µs."""
+
+    alert: str
+    step: int  # 1, 2, 3 ... without gaps
+    time: int
+    due: int = 0  # when it was due, where a deadline brought it
+    late: int = 0  # how late it was done; 0 if in time
+    event: str
+    actor: str  # person id, or "engine" (a finding) or "clock" (a deadline)
+    detail: Detail = Detail()
+
+
+class Outcome(StrEnum):
+    """What came of a person's answer."""
+
+    CONFIRMED = "confirmed"
+    TAKEN_OVER = "taken_over"
+    ACTED = "acted"
+    SEEN = "seen"  # a told person's answer: recorded, the clock goes on
+    AGAIN = "again"  # somebody had confirmed before: recorded
+    CLOSED = "closed"  # it was closed before: recorded
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """The desk's answer to a person: what came of it, the step that records it, and the alert as it is."""
+
+    outcome: Outcome
+    step: int
+    alert: Alert

@@ -41,6 +41,7 @@ findings = Table(
     Column("alert", String(32)),
     Column("body", Text, nullable=False, comment="the newest message, JSON"),
     Index("findings_enterprise", "enterprise", "arrival"),
+    Index("findings_alert", "alert"),
     comment="the newest message of every finding; ids are kept for longer than a replay can reach back",
 )
 
@@ -79,7 +80,7 @@ alerts = Table(
     Column("return_due", BigInteger, nullable=False),
     Column("close_due", BigInteger, nullable=False),
     Column("next_due", BigInteger, nullable=False, comment="the earliest of the dues; 0 if none"),
-    Index("alerts_subject", "rule", "enterprise", "subject", "raised"),
+    Index("alerts_joinable", "enterprise", "closed"),
     Index("alerts_due", "next_due"),
     Index("alerts_enterprise", "enterprise", "raised"),
     Index("alerts_raised", "raised"),
