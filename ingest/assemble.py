@@ -1,0 +1,238 @@
+"""From messages that arrived together to the round that is journaled, and the dead letters beside it."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import numpy as np
+
+from ingest.codec import (
+    ADVICE,
+    Codec,
+    Columns,
+    Decoded,
+    GatewayPoints,
+    Limits,
+    Problem,
+    Reason,
+    listed,
+    plain,
+)
+from ingest.message import Message
+from ingest.native import Native, status
+from ingest.readings import BAD, DeadLetter, GatewayStatus, Readings, Round
+from registry import credit
+from registry.model import Registry
+
+CODECS: dict[str, type[Codec]] = {"readings": Native}
+"""The codec of each kind of topic, by its last level."""
+
+STATUS = "status"
+"""The last level of a topic that carries a gateway's status instead of readings."""
+
+HEAD = 256
+"""Bytes of a payload that a dead letter keeps."""
+
+MEMORY = 65_536
+"""Digests remembered; a broker sends again at most its in-flight window, here at most 65,535 messages."""
+
+UNKNOWN_POINTS = 10_000
+"""Unknown points that are counted one by one; further ones are in the dead letters only."""
+
+
+class Assembler:
+    """Messages in, rounds and dead letters out; knows the registry and what was journaled lately.
+
+    Args:
+        registry: the version in force.
+        recent: digests of the messages journaled last, oldest first (``Journal.recent_digests``).
+        limits: the largest message that is looked into.
+
+    ``dropped`` counts messages that the broker sent again although they are journaled ("repeated");
+    ``unknown`` counts unknown points by (enterprise, gateway, point): a list to adopt them from.
+    """
+
+    def __init__(
+        self, registry: Registry, recent: Iterable[bytes] = (), limits: Limits | None = None
+    ) -> None:
+        self.dropped: Counter[str] = Counter()
+        self.unknown: Counter[tuple[str, str, str]] = Counter()
+        self._limits = limits or Limits()
+        self._recent = dict.fromkeys(recent)
+        self._batch = _Batch()
+        self.set_registry(registry)
+
+    def set_registry(self, registry: Registry) -> None:
+        """From the next call on, messages are read by this version."""
+        self._registry = registry
+        self._routes: dict[str, _Route] = {}
+
+    def assemble(
+        self, messages: Sequence[Message], now: int, *, listening: bool = True
+    ) -> tuple[list[Round], list[DeadLetter]]:
+        """Make one round of all readings; a status message that follows readings begins a new round.
+
+        Any messages give at least one round, so that their digests are journaled; no messages give none.
+        May be called again with the same messages if they could not be journaled. Never raises for
+        anything that a message holds.
+        """
+        self._batch = batch = _Batch()
+        for message in messages:
+            digest = _digest(message)
+            if message.dup and (digest in self._recent or digest in batch.digests):
+                batch.repeated += 1
+            else:
+                batch.digests[digest] = None
+                self._read(message, now, batch)
+        if not messages:
+            return [], []
+        batch.close()
+        rounds = [
+            Round(
+                now,
+                listening,
+                status=tuple(statuses),
+                readings=_readings(columns),
+                digests=b"".join(batch.digests) if place == len(batch.closed) else b"",
+            )
+            for place, (statuses, columns) in enumerate(batch.closed, 1)
+        ]
+        return rounds, batch.dead
+
+    def journaled(self) -> None:
+        """What ``assemble`` gave last is durable: from now on its messages are known, and it counts."""
+        batch, self._batch = self._batch, _Batch()
+        self.dropped["repeated"] += batch.repeated
+        for key in batch.unknown:
+            if key in self.unknown or len(self.unknown) < UNKNOWN_POINTS:
+                self.unknown[key] += 1
+        self._recent |= batch.digests
+        if len(self._recent) > 2 * MEMORY:
+            self._recent = dict.fromkeys(list(self._recent)[-MEMORY:])
+
+    def _read(self, message: Message, now: int, batch: "_Batch") -> None:
+        """Take what is good of a message into the batch; the rest becomes dead letters, one a reason."""
+        route = self._routes.get(message.topic) or self._route(message.topic)
+        problems: list[Problem] = []
+        if isinstance(route, Problem):
+            problems = [route]
+        elif len(message.payload) > self._limits.payload:
+            detail = f"{len(message.payload)} bytes; at most {self._limits.payload} in a message"
+            problems = [Problem(Reason.TOO_LARGE, detail)]
+        elif route.codec is None:
+            online = status(message.payload)
+            if isinstance(online, Problem):
+                problems = [online]
+            else:
+                batch.status(GatewayStatus(route.gateway, online))
+        else:
+            decoded = _decode(route.codec, message.payload, now)
+            batch.columns += decoded.columns
+            problems = decoded.problems
+            batch.unknown += [(route.enterprise, route.id, point) for point in decoded.unknown]
+        for reason, detail in _merged(problems):
+            batch.dead.append(
+                DeadLetter(now, _writable(message.topic), reason, detail, message.payload[:HEAD])
+            )
+
+    def _route(self, topic: str) -> "_Route | Problem":
+        """Who speaks on a topic, and how to read it."""
+        levels = topic.split("/")
+        if len(levels) != 5 or levels[:2] != ["fenghuo", "v1"] or levels[4] not in (*CODECS, STATUS):
+            return Problem(Reason.TOPIC, plain(topic))
+        _, _, enterprise, gateway, kind = levels
+        if enterprise not in self._registry.enterprises:
+            if wrong := credit.check(enterprise):
+                return Problem(Reason.CREDIT_CODE, f"{plain(enterprise)} {wrong}")
+            return Problem(Reason.UNKNOWN_ENTERPRISE, enterprise)
+        index = self._registry.gateway_index.get((enterprise, gateway))
+        if index is None:
+            return Problem(Reason.UNKNOWN_GATEWAY, plain(gateway))
+        codec = None
+        if kind != STATUS:
+            codec = CODECS[kind](GatewayPoints(self._registry, index), self._limits)
+        route = self._routes[topic] = _Route(enterprise, gateway, index, codec)
+        return route
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """A topic that the registry knows; codec None: it carries the gateway's status."""
+
+    enterprise: str
+    id: str
+    gateway: int
+    codec: Codec | None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What became of the messages of one call."""
+
+    closed: list[tuple[list[GatewayStatus], list[Columns]]] = field(default_factory=list)
+    statuses: list[GatewayStatus] = field(default_factory=list)
+    columns: list[Columns] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    digests: dict[bytes, None] = field(default_factory=dict)
+    unknown: list[tuple[str, str, str]] = field(default_factory=list)
+    repeated: int = 0
+
+    def status(self, said: GatewayStatus) -> None:
+        """A round's status comes before its readings: readings that came before it need their own round."""
+        if self.columns:
+            self.close()
+        self.statuses.append(said)
+
+    def close(self) -> None:
+        self.closed.append((self.statuses, self.columns))
+        self.statuses, self.columns = [], []
+
+
+def _digest(message: Message) -> bytes:
+    """8 bytes by which a message is known again."""
+    digest = blake2b(message.topic.encode("utf-8", "surrogatepass"), digest_size=8)
+    digest.update(b"\0")
+    digest.update(message.payload)
+    return digest.digest()
+
+
+def _decode(codec: Codec, payload: bytes, now: int) -> Decoded:
+    """Decode; a fault of a codec costs the one message that showed it, not the stream."""
+    try:
+        return codec.decode(payload, now)
+    except Exception as error:  # noqa: BLE001  counted and kept as a dead letter; nothing may stop the rest
+        return Decoded([], [Problem(Reason.CODEC_FAILED, f"{type(error).__name__}: {plain(str(error))}")])
+
+
+def _merged(problems: Sequence[Problem]) -> list[tuple[Reason, str]]:
+    """One detail for each reason: what exactly, and how to mend it."""
+    details: dict[Reason, list[str]] = {}
+    for problem in problems:
+        details.setdefault(problem.reason, []).append(problem.detail)
+    return [(reason, f"{listed(told)} ({ADVICE[reason]})") for reason, told in details.items()]
+
+
+def _writable(topic: str) -> str:
+    """A topic as a file can hold it: a gateway's maker may put anything into it."""
+    return topic[:HEAD] if topic.isprintable() else plain(topic)
+
+
+def _readings(columns: Sequence[Columns]) -> Readings:
+    """All columns one after the other."""
+    if not columns:
+        return Readings.empty()
+    counts = [len(part.row) for part in columns]
+    value = np.concatenate([part.value for part in columns])
+    quality = np.where(np.isnan(value), np.uint8(BAD), np.uint8(0))
+    start = 0
+    for part, count in zip(columns, counts, strict=True):
+        if part.quality is not None:
+            quality[start : start + count] = part.quality
+        start += count
+    return Readings(
+        np.concatenate([part.row for part in columns]),
+        np.repeat(np.array([part.time for part in columns], np.int64), counts),
+        value,
+        quality,
+    )
