@@ -2,8 +2,9 @@
 
 Layout: a format byte, then one zstd frame (level 1, with content checksum) around a MessagePack array.
 Each column is reduced to integers whose span is small (rows and times by their differences, decimal
-values such as 81.2 by their digits), stored in the fewest bytes that hold the span, byte plane by byte
-plane, so that zstd finds the planes that hardly change.
+values such as 81.2 by their digits), stored in the fewest bits that hold the span, plane by plane: first
+the lowest bit of all, then the next, so that zstd finds the planes that hardly change. Where more than 16
+bits are needed, the planes are of bytes: as small and much quicker.
 """
 
 import threading
@@ -30,7 +31,7 @@ class PackError(ValueError):
 
 
 class _Column(msgspec.Struct, array_like=True, frozen=True):
-    """Integers ``low + unsigned(width bytes)``; width 0 means that all of them are ``low``."""
+    """Integers ``low + unsigned(width bits)``; width 0 means that all of them are ``low``."""
 
     width: int
     low: int
@@ -70,12 +71,7 @@ _zstd = _Zstd()
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Packed).decode
 
-_UNSIGNED: dict[int, np.dtype[Any]] = {
-    1: np.dtype("<u1"),
-    2: np.dtype("<u2"),
-    4: np.dtype("<u4"),
-    8: np.dtype("<u8"),
-}
+_UNSIGNED: dict[int, np.dtype[Any]] = {n: np.dtype(f"<u{n}") for n in (1, 2, 4, 8)}
 _TENS = np.array([[10.0**n] for n in range(7)])
 _SAMPLE = 64
 
@@ -205,25 +201,31 @@ def _column(integers: Integers) -> _Column:
     if not len(integers):
         return _Column(0, 0, b"")
     low, high = int(integers.min()), int(integers.max())
-    span = high - low
-    if span == 0:
+    width = (high - low).bit_length()
+    if width == 0:
         return _Column(0, low, b"")
-    if span >> 32:
-        return _Column(8, 0, _planes(integers.astype("<i8", copy=False), 8))
-    width = 1 if span < 1 << 8 else 2 if span < 1 << 16 else 4
-    return _Column(width, low, _planes((integers - low).astype(_UNSIGNED[width]), width))
+    if width > 32:
+        return _Column(64, 0, _octets(integers, 8).tobytes())
+    if width > 16:
+        return _Column(32, low, _octets(integers - low, 4).tobytes())
+    bits = np.unpackbits(_octets(integers - low, (width + 7) // 8), axis=0, bitorder="little")[:width]
+    return _Column(width, low, np.packbits(bits, axis=1).tobytes())
 
 
-def _planes(integers: NDArray[Any], width: int) -> bytes:
-    return integers.view(np.uint8).reshape(-1, width).T.tobytes()
+def _octets(integers: Integers, size: int) -> NDArray[np.uint8]:
+    """The low ``size`` bytes of the integers as planes, the lowest first: shape (size, len)."""
+    return integers.astype(_UNSIGNED[size]).view(np.uint8).reshape(-1, size).T
 
 
 def _integers(column: _Column, count: int) -> Integers:
     width = column.width
     if width == 0:
         return np.full(count, column.low, np.int64)
-    planes = np.frombuffer(column.planes, np.uint8).reshape(width, count)
-    integers: Integers = np.ascontiguousarray(planes.T).view(_UNSIGNED[width])[:, 0].astype(np.int64)
+    octets = np.frombuffer(column.planes, np.uint8).reshape(width if width <= 16 else width // 8, -1)
+    if width <= 16:
+        octets = np.packbits(np.unpackbits(octets, axis=1, count=count), axis=0, bitorder="little")
+    unsigned = np.ascontiguousarray(octets.T).view(_UNSIGNED[len(octets)])
+    integers: Integers = unsigned.reshape(count).astype(np.int64)
     if column.low:
         integers += column.low
     return integers

@@ -1,0 +1,94 @@
+"""Reading the journal: by offset, or its dead letters; in any process, while the writer goes on."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ingest.journal_file import first_offset, paths, query, reading, unpacked
+from ingest.pack import unpack
+from ingest.readings import DeadLetter, Round
+
+_CHUNK = 100  # rounds taken at a time: between chunks a reader holds up no checkpoint
+
+
+def read(folder: Path, after: int) -> Iterator[tuple[int, Round]]:
+    """The committed rounds after an offset, in order, across files, up to the newest.
+
+    Offsets go up by one; a larger step is a span that is no longer there (dropped, or a file moved away).
+
+    Raises:
+        JournalDamaged: a file or a round in it cannot be read.
+    """
+    while files := paths(folder):
+        index = max(0, sum(first_offset(path) <= after + 1 for path in files) - 1)
+        path = files[index]
+        try:
+            with reading(path) as db:
+                while chunk := db.execute(
+                    "SELECT offset, blob FROM round WHERE offset > ? ORDER BY offset LIMIT ?", (after, _CHUNK)
+                ).fetchall():
+                    for offset, blob in chunk:
+                        yield offset, unpacked(unpack, path, offset, blob)
+                    after = chunk[-1][0]
+        except FileNotFoundError:
+            continue  # retention has dropped it since it was listed
+        if index + 1 < len(files):  # it had a successor before it was read, so nothing was added since
+            after = max(after, first_offset(files[index + 1]) - 1)
+        elif paths(folder) == files:
+            return
+
+
+def version_at(folder: Path, offset: int) -> str | None:
+    """The registry version in force at an offset; None before the first one, or where it is dropped."""
+    for path in reversed(paths(folder)):
+        if first_offset(path) <= offset:
+            statement = "SELECT version FROM version WHERE offset <= ? ORDER BY offset DESC LIMIT 1"
+            for (version,) in query(path, statement, (offset,)):
+                return str(version)
+            return None
+    return None
+
+
+def versions_used(folder: Path) -> set[str]:
+    """Every registry version that a replay of what is left of the journal can need."""
+    return {row[0] for path in paths(folder) for row in query(path, "SELECT version FROM version")}
+
+
+def dead_letters(
+    folder: Path, *, limit: int, before: int | None = None, topic_prefixes: Sequence[str] | None = None
+) -> list[tuple[int, DeadLetter]]:
+    """Dead letters with their ids, newest first.
+
+    Args:
+        before: only ids below this one: the last id of the page before.
+        topic_prefixes: only topics that start with one of these; None for all.
+    """
+    where, values = _topics(topic_prefixes)
+    statement = f"""
+        SELECT id, time, topic, reason, detail, head FROM dead_letter
+        WHERE id < ? AND {where} ORDER BY id DESC LIMIT ?"""  # noqa: S608
+    found: list[tuple[int, DeadLetter]] = []
+    for path in reversed(paths(folder)):
+        if len(found) >= limit:
+            break
+        rows = query(path, statement, (before or 1 << 62, *values, limit - len(found)))
+        found += [(row[0], DeadLetter(*row[1:])) for row in rows]
+    return found
+
+
+def dead_letter_counts(folder: Path, *, topic_prefixes: Sequence[str] | None = None) -> dict[str, int]:
+    """How many dead letters there are by reason, the most frequent first."""
+    where, values = _topics(topic_prefixes)
+    statement = f"SELECT reason, count(*) FROM dead_letter WHERE {where} GROUP BY reason"  # noqa: S608
+    counts: Counter[str] = Counter()
+    for path in paths(folder):
+        counts.update(dict(query(path, statement, values)))
+    return dict(counts.most_common())
+
+
+def _topics(prefixes: Sequence[str] | None) -> tuple[str, tuple[str, ...]]:
+    """An SQL condition for topics that start with one of the prefixes, and its values."""
+    if prefixes is None:
+        return "true", ()
+    tests = ["false", *["substr(topic, 1, length(?)) = ?"] * len(prefixes)]
+    return f"({' OR '.join(tests)})", tuple(prefix for prefix in prefixes for _ in range(2))
