@@ -106,14 +106,14 @@ class Stepper:
     @property
     def names(self) -> list[str]:
         """The processes that hang on this clock now."""
-        self._hear(0.0)
+        self.hear(0.0)
         return sorted(process.name for process in self._processes.values() if process.name)
 
     def step(self, now: int) -> None:
         """Move the time to ``now``, µs; does not wait."""
         if now < self.now:
             raise ValueError(f"a clock does not go back: {now} is before {self.now}")
-        self._hear(0.0)
+        self.hear(0.0)
         self.now = now
         for connection in list(self._processes):
             self._send(connection)
@@ -131,9 +131,10 @@ class Stepper:
         ]:
             if stopwatch() > end:
                 raise TimeoutError(f"{', '.join(waiting)} did not come to rest within {patience} s")
-            self._hear(0.05)
+            self.hear(0.05)
 
-    def _hear(self, timeout: float) -> None:
+    def hear(self, timeout: float) -> None:
+        """Take in processes that come and what they say, waiting up to ``timeout`` s for the first."""
         while True:
             ready, _, _ = select.select([self._listener, *self._processes], [], [], timeout)
             if not ready:

@@ -102,6 +102,11 @@ class Settings(Strict):
         return self.data / "judge.json"
 
     @property
+    def refused(self) -> Path:
+        """The mistakes for which a changed registry was refused; not there while all is well."""
+        return self.data / "registry.refused"
+
+    @property
     def host(self) -> str:
         return self.listen.rpartition(":")[0]
 

@@ -1,0 +1,30 @@
+"""The command `fenghuo`: its subcommands, each from a file of its own in commands/."""
+
+import typer
+
+from fenghuo.commands import alerts, check, demo, doctor, publish, serve, token
+
+app = typer.Typer(
+    name="fenghuo",
+    help="Fenghuo 烽火 hears every sensor, decides how bad it is, and does not rest until a person has answered.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # locals may hold secrets
+    rich_markup_mode="markdown",
+)
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.command("check")(check.check)
+app.command("doctor")(doctor.doctor)
+app.command("publish-file")(publish.publish_file)
+app.add_typer(alerts.app, name="alerts")
+app.add_typer(token.app, name="token")
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

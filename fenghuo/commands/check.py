@@ -1,0 +1,33 @@
+"""`fenghuo check`: every mistake of a registry folder at once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from registry.compile import RegistryErrors, compile_folder
+from rich.console import Console
+from rich.table import Table
+
+console = Console()
+
+
+def check(folder: Annotated[Path, typer.Argument(help="Registry folder.")]) -> None:
+    """Say every mistake of a registry folder at once, each with its file, line and mend.
+
+    Example: `fenghuo check examples/demo/registry`
+
+    Exit status: 0 without mistakes, 1 with.
+    """
+    try:
+        registry = compile_folder(folder)
+    except RegistryErrors as error:
+        table = Table("where", "what", title=f"{len(error.mistakes)} mistakes", title_justify="left")
+        for mistake in error.mistakes:
+            table.add_row(f"{mistake.file}:{mistake.line}", f"{mistake.problem} — {mistake.expected}")
+        console.print(table)
+        raise typer.Exit(1) from error
+    console.print(
+        f"[green]No mistakes.[/] Version {registry.version}: {len(registry.cells)} cells, "
+        f"{len(registry.enterprises)} enterprises, {len(registry.gateways)} gateways, "
+        f"{len(registry.points)} points, {len(registry.people)} people, {len(registry.duty)} duties."
+    )

@@ -1,0 +1,78 @@
+"""`fenghuo serve`: run everything on this machine."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from registry.compile import RegistryErrors
+from rich.console import Console
+
+from alerting.channels import ChannelError
+from fenghuo import settings
+from fenghuo.logs import configure
+from fenghuo.serving import open_channels
+from fenghuo.supervisor import Supervisor
+from ingest.broker import BrokerFailed
+
+stderr = Console(stderr=True, highlight=False)
+
+
+def serve(
+    file: Annotated[Path | None, typer.Argument(help="Settings (YAML). See docs/settings.md.")] = None,
+    registry: Annotated[Path | None, typer.Option(help="Folder that says who and what exists.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder for journal, desk and broker; made if missing.")
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="HOST:PORT of the API; loopback unless you say so.")
+    ] = None,
+    broker: Annotated[
+        str | None, typer.Option(help="mqtt://HOST:PORT; without it a broker of our own is started.")
+    ] = None,
+    clock: Annotated[str | None, typer.Option(help="HOST:PORT of a stepper, for tests.", hidden=True)] = None,
+) -> None:
+    """Run everything on this machine: broker, judge, API and the sender of notices.
+
+    Example: `fenghuo serve --registry examples/demo/registry --data build/data`
+    """
+    given = {
+        "registry": registry,
+        "data": data,
+        "listen": listen,
+        "broker": {"url": broker} if broker else None,
+        "clock": clock,
+    }
+    try:
+        if file is not None:
+            chosen = settings.load(file, **given)
+        else:
+            chosen = settings.make(
+                "options", **{key: value for key, value in given.items() if value is not None}
+            )
+    except settings.SettingsError as error:
+        stderr.print(f"[red]{error}[/]\nGive a settings file, or --registry and --data.", soft_wrap=True)
+        raise typer.Exit(2) from error
+    configure()
+    try:
+        open_channels(chosen)  # a mistake in them is said now, not when the first alert rings
+        supervisor = Supervisor(chosen)
+    except RegistryErrors as error:
+        stderr.print(f"[red]{error}[/]", soft_wrap=True)
+        raise typer.Exit(2) from error
+    except ChannelError as error:
+        stderr.print(f"[red]{error}[/]", soft_wrap=True)
+        raise typer.Exit(2) from error
+    except BrokerFailed as error:
+        stderr.print(f"[red]No broker: {error}[/]\nInstall mosquitto, or give --broker.", soft_wrap=True)
+        raise typer.Exit(2) from error
+    asyncio.run(_run(supervisor))
+
+
+async def _run(supervisor: Supervisor) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await supervisor.run(stop)

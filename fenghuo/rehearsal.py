@@ -1,0 +1,304 @@
+"""A rehearsal: a whole Fenghuo with broker, phone and a stepped clock, for the demo and for tests.
+
+The processes are the real ones. The clock moves only when it is stepped, and a step is over when all
+that was published and all that fell due has been absorbed by the desk. So hours pass in seconds, and
+the same story gives exactly the same alerts.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+import msgspec
+import yaml
+from ingest.last_values import LastValues, TornRead
+from registry.compile import compile_folder
+
+from alerting import sender, store
+from alerting.alert import Alert, Notice, Step
+from alerting.database import open_database, reading
+from console import tokens
+from fenghuo.clock_socket import Stepper
+from ingest.broker import free_port, gateway_user
+from registry.clock import Clock, SystemClock, stopwatch
+from registry.model import Registry
+from simulators.gateway import Gateway, Value, rows
+
+PATIENCE = 30.0
+"""Seconds of real time after which a step that does not come to an end is an error."""
+
+PHONE_SECRET = "FENGHUO_PHONE_SECRET"
+EVERYTHING = store.Scope(system=True)
+
+
+class NotAbsorbed(TimeoutError):
+    """The processes did not absorb in time what was published; the message says what is missing."""
+
+
+class Rehearsal:
+    """Start it in a ``with``; then publish, step, and look.
+
+    Args:
+        folder: where data, logs and settings are put; made if missing.
+        registry_folder: who and what exists.
+        start: the time at which the clock stands at first, µs; None runs on the machine's own clock.
+        options: further settings, as in docs/settings.md.
+    """
+
+    def __init__(self, folder: Path, registry_folder: Path, start: int | None, **options: object) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.registry_folder = registry_folder
+        self.registry: Registry = compile_folder(registry_folder)
+        self.stepper = Stepper(start) if start is not None else None
+        self._clock: Clock = SystemClock()
+        self.broker_port = free_port()
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.rings_file = folder / "rings.jsonl"
+        self._options = options
+        self._gateways: dict[tuple[str, str], Gateway] = {}
+        self._expected: dict[int, int] = {}
+        self._serve: subprocess.Popen[bytes] | None = None
+        self._phone: subprocess.Popen[str] | None = None
+        self.database = open_database(self.data / "desk.sqlite")
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def __enter__(self) -> "Rehearsal":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.start_phone()
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start_phone(self, port: int = 0, mode: str = "ok") -> None:
+        """Start the simulated phone exchange, in a process of its own."""
+        command = [
+            "-m",
+            "simulators.phone",
+            "--port",
+            str(port),
+            "--mode",
+            mode,
+            "--log",
+            str(self.rings_file),
+        ]
+        self._phone = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
+        assert self._phone.stdout is not None
+        self.phone_port = int(self._phone.stdout.readline())
+
+    def start(self) -> None:
+        """Start `fenghuo serve` and wait until both of its processes hang on the clock."""
+        settings = self.folder / "fenghuo.yaml"
+        content = {
+            "registry": str(self.registry_folder.resolve()),
+            "data": str(self.data.resolve()),
+            "listen": self.url.removeprefix("http://"),
+            "broker_port": self.broker_port,
+            "channels": {
+                "phone": {"url": f"http://127.0.0.1:{self.phone_port}/ring", "secret_env": PHONE_SECRET}
+            },
+            "clock": self.stepper.address if self.stepper else "",
+            "journal_reserve": 1 << 20,
+            **self._options,
+        }
+        settings.write_text(yaml.safe_dump(content), "utf-8")
+        with (self.folder / "serve.log").open("ab") as log:
+            self._serve = subprocess.Popen(
+                [sys.executable, "-m", "fenghuo", "serve", str(settings)],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, PHONE_SECRET: "rehearsal"},
+            )
+        self._await("start", self._started)
+        self.settle()
+
+    def _started(self) -> bool:
+        if self.stepper is not None:
+            return self.stepper.names == ["judge", "serving"]
+        try:
+            return httpx.get(f"{self.url}/api/v1/ready", trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+    def close(self) -> None:
+        """End everything, in the order in which it was started last."""
+        for gateway in self._gateways.values():
+            gateway.close()
+        self._gateways.clear()
+        for process in (self._serve, self._phone):
+            if process is not None and process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(PATIENCE)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        if self._phone is not None and self._phone.stdout is not None:
+            self._phone.stdout.close()
+        self.database.dispose()
+        if self.stepper is not None:
+            self.stepper.close()
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> int:
+        """Send a signal to "judge", "serving" or "broker"; returns its pid. The supervisor starts it anew."""
+        pid = self.pid(name)
+        os.kill(pid, number)
+        return pid
+
+    def pid(self, name: str) -> int:
+        """The process id of "judge", "serving" or "broker"."""
+        assert self._serve is not None
+        wanted = {"judge": b"fenghuo.judge", "serving": b"fenghuo.serving", "broker": b"mosquitto"}[name]
+        for child in _children(self._serve.pid):
+            if wanted in Path(f"/proc/{child}/cmdline").read_bytes():
+                return child
+        raise ProcessLookupError(f"no {name} runs")
+
+    # -- the plants' side ------------------------------------------------------------------------
+
+    @property
+    def now(self) -> int:
+        """The time of the processes, µs."""
+        return self.stepper.now if self.stepper is not None else self._clock.now()
+
+    def password(self, enterprise: str, gateway: str) -> str:
+        """The password that the broker gave to a gateway."""
+        lines = (self.data / "broker" / "passwords").read_text("utf-8").splitlines()
+        return dict(line.split() for line in lines)[gateway_user(enterprise, gateway)]
+
+    def gateway(self, enterprise: str, gateway: str) -> Gateway:
+        """The simulated gateway, connected."""
+        key = (enterprise, gateway)
+        if key not in self._gateways:
+            password = self.password(enterprise, gateway)
+            self._gateways[key] = Gateway(
+                "127.0.0.1", self.broker_port, enterprise, gateway, password=password
+            )
+            self._gateways[key].connect()
+        return self._gateways[key]
+
+    def publish(self, enterprise: str, gateway: str, time: int, values: Mapping[str, Value]) -> None:
+        """Publish one batch of values measured at ``time``, µs; does not wait."""
+        self.gateway(enterprise, gateway).publish(rows(time, values))
+        row_of = self.registry.rows[enterprise]
+        for point in values:
+            row = row_of[point]
+            self._expected[row] = max(self._expected.get(row, 0), min(time, self.now))
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def step(self, to: int) -> None:
+        """Move the clock to ``to``, µs, and wait until all that this brought is done."""
+        if self.stepper is None:
+            raise RuntimeError("this rehearsal runs on the machine's own clock")
+        self.stepper.step(to)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the processes have absorbed what was published and done what is due."""
+        for gateway in self._gateways.values():
+            gateway.flush()
+        self._await("the readings published", self._absorbed)
+        if self.stepper is not None:
+            self.stepper.settle(patience=PATIENCE)
+
+    def settle_notices(self) -> None:
+        """Wait until every notice that is due has been sent, or put off by a channel that fails."""
+        self._await("the notices due", self._sent)
+
+    def _absorbed(self) -> bool:
+        if not self._expected:
+            return True
+        try:
+            values = LastValues.open(self.data / "values").read()
+        except (FileNotFoundError, TornRead):
+            return False
+        for row in [row for row, time in self._expected.items() if values.newest[row] >= time]:
+            del self._expected[row]
+        return not self._expected
+
+    def _sent(self) -> bool:
+        with reading(self.database) as connection:
+            return sender.idle(connection, self.now)
+
+    def _await(self, what: str, done: Callable[[], bool]) -> None:
+        end = stopwatch() + PATIENCE
+        while not done():
+            if self.stepper is not None:
+                self.stepper.hear(0.002)
+            else:
+                select.select([], [], [], 0.01)
+            if self._serve is not None and self._serve.poll() is not None:
+                raise NotAbsorbed(f"fenghuo serve has ended:\n{self.log_tail()}")
+            if stopwatch() > end:
+                raise NotAbsorbed(f"{what}: not within {PATIENCE} s\n{self.log_tail()}")
+
+    def log_tail(self, lines: int = 15) -> str:
+        """The last lines that the processes have logged."""
+        return "\n".join((self.folder / "serve.log").read_text("utf-8").splitlines()[-lines:])
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    def alerts(self) -> list[Alert]:
+        """All alerts, in the order in which they were raised."""
+        with reading(self.database) as connection:
+            return store.alerts(connection, EVERYTHING, limit=1_000_000)[::-1]
+
+    def steps(self, alert: str) -> list[Step]:
+        """The history of an alert."""
+        with reading(self.database) as connection:
+            return store.steps(connection, EVERYTHING, alert)
+
+    def notices(self, alert: str) -> list[Notice]:
+        """All notices of an alert."""
+        with reading(self.database) as connection:
+            return store.notices(connection, EVERYTHING, alert)
+
+    def token(self, person: str, scope: str = "system") -> str:
+        """A token of the API for a person."""
+        return tokens.create(self.database, name=person, scope=scope, person=person, now=self.now)
+
+    def answer(self, verb: str, alert: str, person: str, note: str = "") -> dict[str, object]:
+        """A person answers through the API: "confirm", "take-over" or "act". Returns the receipt."""
+        reply = httpx.post(
+            f"{self.url}/api/v1/alerts/{alert}/{verb}",
+            json={"note": note},
+            headers={"Authorization": f"Bearer {self.token(person)}"},
+            trust_env=False,
+            timeout=PATIENCE,
+        )
+        reply.raise_for_status()
+        return dict(reply.json())
+
+    def rings(self) -> list[dict[str, object]]:
+        """What the phone exchange heard, in order."""
+        if not self.rings_file.exists():
+            return []
+        return [msgspec.json.decode(line) for line in self.rings_file.read_bytes().splitlines()]
+
+
+def _children(parent: int) -> Iterator[int]:
+    """The process ids of a process's children."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended while we looked
+            if int(fields[1]) == parent:
+                yield int(entry.name)

@@ -1,0 +1,196 @@
+"""The supervisor: compiles the registry and keeps the broker and the two processes alive; nothing else."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import registry.versions
+import structlog
+from registry.compile import RegistryErrors, compile_folder
+
+from alerting.database import open_database, upgrade
+from fenghuo.settings import Broker, Settings
+from ingest.broker import (
+    COLLECTOR,
+    Account,
+    BrokerFailed,
+    OwnBroker,
+    collector_account,
+    die_with_parent,
+    gateway_account,
+    gateway_user,
+    own_broker,
+    passwords,
+)
+from registry.clock import stopwatch
+from registry.model import Registry
+
+WATCH = 0.25
+"""Seconds of real time between two looks at children and folder."""
+
+LONGEST_WAIT = 30.0
+"""Seconds at most before a process that keeps dying is started again."""
+
+GRACE = 15.0
+"""Seconds that a process is given to end by itself."""
+
+log = structlog.get_logger()
+
+
+class Child:
+    """One process that is to run always; one that keeps dying is started again more and more slowly."""
+
+    def __init__(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
+        self.name = name
+        self._command = command
+        self._environment = {**os.environ, **environment}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = self._not_before = self._wait = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def keep(self) -> None:
+        """Start it, if it does not run and its wait is over."""
+        watch = stopwatch()
+        if self.pid is not None or watch < self._not_before:
+            return
+        if self._process is not None:
+            code, self._process = self._process.returncode, None
+            steady = watch - self._started > LONGEST_WAIT
+            self._wait = 0.0 if steady else min(LONGEST_WAIT, 2 * self._wait + 0.1)
+            self._not_before = watch + self._wait
+            log.error("process_died", name=self.name, code=code, again_in=round(self._wait, 1))
+            if self._wait:
+                return
+        self._started = watch
+        self._process = subprocess.Popen(
+            self._command, env=self._environment, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent()
+        )
+        log.info("process_started", name=self.name, pid=self._process.pid)
+
+    def end(self) -> None:
+        """SIGTERM, and SIGKILL to one that does not heed it."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            log.error("process_killed", name=self.name)
+            self._process.kill()
+            self._process.wait()
+
+
+class Supervisor:
+    """All that `fenghuo serve` starts.
+
+    The registry folder is compiled here, so that a large one never delays an alert, and a mistake in it
+    leaves the running version in force.
+
+    Raises:
+        RegistryErrors: the folder has mistakes at start, when there is no running version to keep.
+        BrokerFailed: no broker is given and none of our own can be started.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._settings = settings
+        self._seen = self._tried = signature(settings.registry)
+        self._compile()
+        database = open_database(settings.data / "desk.sqlite")
+        upgrade(database)
+        database.dispose()
+        self._broker: OwnBroker | None = None
+        environment: dict[str, str] = {}
+        if settings.broker is None:
+            self._broker = own_broker(settings.data / "broker", settings.broker_port, self._accounts())
+            environment["FENGHUO_BROKER_PASSWORD"] = self._passwords()[COLLECTOR]
+            url = f"mqtt://127.0.0.1:{settings.broker_port}"
+            settings = settings.model_copy(update={"broker": Broker(url=url, user=COLLECTOR)})
+        run = settings.data / "run.json"
+        settings.save(run)
+        self.children = [
+            Child(name, [sys.executable, "-m", f"fenghuo.{name}", str(run)], environment)
+            for name in ("judge", "serving")
+        ]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep everything alive until ``stop`` is set; then end it in the order in which readings flow."""
+        try:
+            while not stop.is_set():
+                if self._broker is not None and not self._broker.running:
+                    self._start_broker(self._broker)
+                for child in self.children:
+                    child.keep()
+                self._follow_folder()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), WATCH)
+        finally:
+            for child in self.children:
+                child.end()
+            if self._broker is not None:
+                self._broker.stop()
+
+    def _start_broker(self, broker: OwnBroker) -> None:
+        try:
+            broker.start()
+        except BrokerFailed as error:
+            log.error("broker_failed", why=str(error))
+        else:
+            log.info("broker_started", port=self._settings.broker_port)
+
+    def _compile(self) -> None:
+        self._registry: Registry = compile_folder(self._settings.registry)
+        registry.versions.save(self._settings.versions, self._registry)
+        registry.versions.want(self._settings.versions, self._registry.version)
+
+    def _follow_folder(self) -> None:
+        """Compile the folder anew when it has changed and has stood still between two looks."""
+        seen = signature(self._settings.registry)
+        settled, self._seen = seen == self._seen, seen
+        if not settled or seen == self._tried:
+            return
+        self._tried = seen
+        begun = stopwatch()
+        try:
+            self._compile()
+        except RegistryErrors as error:
+            log.error("registry_refused", mistakes=[str(mistake) for mistake in error.mistakes])
+            self._settings.refused.write_text(str(error), "utf-8")
+            return
+        self._settings.refused.unlink(missing_ok=True)
+        log.info("registry_compiled", version=self._registry.version, seconds=round(stopwatch() - begun, 2))
+        if self._broker is not None:
+            self._broker.accounts = self._accounts()
+            self._broker.write()
+
+    def _passwords(self) -> dict[str, str]:
+        gateways = [gateway_user(gateway.enterprise, gateway.id) for gateway in self._registry.gateways]
+        return passwords(self._settings.data / "broker" / "passwords", [COLLECTOR, *gateways])
+
+    def _accounts(self) -> tuple[Account, ...]:
+        (self._settings.data / "broker").mkdir(parents=True, exist_ok=True, mode=0o700)
+        secret = self._passwords()
+        return (
+            collector_account(secret[COLLECTOR]),
+            *(
+                gateway_account(g.enterprise, g.id, secret[gateway_user(g.enterprise, g.id)])
+                for g in self._registry.gateways
+            ),
+        )
+
+
+def signature(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Differs when any file of the folder was changed, added or removed."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # removed while we looked: the next look sees it
+            entry = path.stat()
+            found.append((str(path), entry.st_mtime_ns, entry.st_size))
+    return tuple(found)
