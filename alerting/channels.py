@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, Self
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -58,8 +59,9 @@ class Channel(Protocol):
 class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One channel as configured; the secret itself stands in a file or an environment variable.
 
-    name: as people's contacts name it. base: URL of the gateway that calls the address; "" where the
-    address is the URL itself. secret_file, secret_env: where the signing secret is (exactly one).
+    name: as people's contacts name it. base: URL of a gateway, to which the address is added as the last
+    part of the path; "" where the address is the URL itself. secret_file, secret_env: where the signing
+    secret is (exactly one).
     connect_timeout, timeout: seconds, to connect and for the whole attempt.
     concurrency: addresses called at the same time.
     """
@@ -182,6 +184,9 @@ class HttpChannel:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+    def _url(self, address: str) -> str:
+        return f"{self._base.rstrip('/')}/{quote(address, safe='')}" if self._base else address
 
 
 def _judge(status: int) -> Delivery:

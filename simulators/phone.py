@@ -2,8 +2,8 @@
 
     python -m simulators.phone --port 8099 --log rings.jsonl --mode ok
 
-A ring is `POST /ring` (any path but those below) with the notice as JSON; it stands on disk before it is
-answered. `GET /rings` gives them back; `GET /mode` and `POST /mode` (the mode as text) read and change it:
+A ring is a `POST` to any path but /mode with the notice as JSON; it stands on disk before it is answered.
+`GET /rings` gives them back; `GET /mode` and `POST /mode` (the mode as text) read and change it:
 
     ok               answers at once
     slow:SECONDS     rings, then lets the caller wait

@@ -1,0 +1,362 @@
+"""The sender: takes notices from the outbox to their channels, at least once, and marks every repeat.
+
+A notice's row goes waiting → sending (committed before the attempt begins) → delivered, failed, or waiting
+again with a later due time. A row found "sending" at start was left by a sender that died: it may have been
+delivered, so it is sent again, marked. There is one sender to a database.
+
+A notice is sent even if its alert has been closed meanwhile: the person was to know, and its text says what
+happened when. What could not be delivered for a day is given up: the row keeps the reason, and the alert has
+long climbed the ladder.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import msgspec
+import structlog
+from sqlalchemy import Connection, Engine, bindparam, func, select, update
+from sqlalchemy.exc import DBAPIError
+
+from alerting.alert import Notice, NoticeState
+from alerting.channels import Channel, Delivery, Outcome
+from alerting.database import DeskBusy, DeskUnwritable, reading, writing
+from alerting.tables import outbox
+from registry.clock import DAY, MINUTE, SECOND, Clock
+
+POLL = 0.05
+"""Seconds of real time between two looks at whether the database has changed."""
+
+GRACE = 2.0
+"""Seconds of real time that attempts under way are given to end when the sender is stopped."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When to try again. Times in µs: the first wait, doubled each time up to the longest; then given up."""
+
+    first: int = SECOND
+    longest: int = MINUTE
+    give_up: int = DAY
+
+    def wait(self, notice: str, attempts: int) -> int:
+        """µs to wait after so many attempts: the base ± 1/4, so that what failed together does not come
+        back together; derived from the notice's id, so that a replay waits just as long."""
+        base = min(self.longest, self.first << min(attempts - 1, 40))
+        spread = int.from_bytes(blake2b(f"{notice}|{attempts}".encode(), digest_size=4).digest())
+        return base * 3 // 4 + (base * spread >> 33)
+
+
+def settle(notice: Notice, delivery: Delivery, now: int, retry: Retry) -> Notice:
+    """The notice after an attempt (already counted in ``attempts``) whose outcome is known. Pure."""
+    if delivery.outcome is Outcome.DELIVERED:
+        return msgspec.structs.replace(notice, state=NoticeState.DELIVERED, delivered=now, error="")
+    maybe = notice.maybe_delivered or delivery.outcome is Outcome.UNKNOWN
+    due = notice.due
+    if delivery.outcome is Outcome.REFUSED:
+        state, error = NoticeState.FAILED, f"refused: {delivery.error}"
+    elif now - notice.created >= retry.give_up:
+        state, error = NoticeState.FAILED, f"given up after {notice.attempts} attempts: {delivery.error}"
+    else:
+        state, error = NoticeState.WAITING, delivery.error
+        due = now + retry.wait(notice.id, notice.attempts)
+    return msgspec.structs.replace(notice, state=state, error=error, due=due, maybe_delivered=maybe)
+
+
+Line = tuple[str, str]
+"""Channel name and address; calls to one line go one after the other."""
+
+
+class Lines:
+    """Which lines are free: one call to a line at a time, so many lines of a channel at a time, and at most
+    half of those for lines whose last call failed, so that dead phones do not hold up the others."""
+
+    def __init__(
+        self, channels: Mapping[str, Channel], calling: Iterable[Line] = (), failing: Iterable[Line] = ()
+    ) -> None:
+        self._room = {name: channel.concurrency for name, channel in channels.items()}
+        self._failing_room = {name: max(1, room // 2) for name, room in self._room.items()}
+        self._failing = frozenset(failing)
+        self._busy: set[Line] = set()
+        for line in calling:
+            self._occupy(line)
+
+    def take(self, line: Line) -> bool:
+        """Takes the line if it is free and there is room for it. A line of no known channel is free."""
+        channel, _ = line
+        if line in self._busy or self._room.get(channel, 1) <= 0:
+            return False
+        if line in self._failing and self._failing_room.get(channel, 1) <= 0:
+            return False
+        self._occupy(line)
+        return True
+
+    def _occupy(self, line: Line) -> None:
+        channel, _ = line
+        self._busy.add(line)
+        if channel in self._room:
+            self._room[channel] -= 1
+            self._failing_room[channel] -= line in self._failing
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the sender did since it was started, for the metrics."""
+
+    outcomes: dict[tuple[str, Outcome], int] = field(default_factory=dict)  # by channel name
+    repeats: int = 0  # calls marked as a repeat
+    failed: int = 0  # notices refused or given up
+    recovered: int = 0  # notices found in the middle of an attempt at start
+    database_busy: int = 0  # transactions put off because the database was locked
+
+
+class Sender:
+    """One loop in the serving process; nothing is in memory only but which lines failed last.
+
+    Fresh notices go before retries, in the order in which they fell due. Attempts are timed by real time,
+    due times by the clock.
+    """
+
+    def __init__(
+        self, engine: Engine, clock: Clock, channels: Mapping[str, Channel], retry: Retry | None = None
+    ) -> None:
+        self.counts = Counts()
+        self._engine = engine
+        self._clock = clock
+        self._channels = channels
+        self._retry = retry or Retry()
+        self._calls: dict[asyncio.Task[Delivery], Notice] = {}
+        self._settled: list[Notice] = []  # known, but not yet committed
+        self._failing: set[Line] = set()
+        self._wake = asyncio.Event()
+        self._next_due: int | None = None
+        self._stalled = False
+
+    def idle(self, now: int) -> bool:
+        """Nothing is under way, and nothing that is due by now is waiting. Any process may ask."""
+        with reading(self._engine) as connection:
+            return idle(connection, now)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sends until told to stop; then lets the attempts under way end, within reason."""
+        while not stop.is_set() and not await self._recover():
+            await self._rest()
+        with reading(self._engine) as watch, self._stepped_clock():
+            seen: object = None
+            while not stop.is_set():
+                self._clock.poll()
+                # The version is read before the rows, so that a change in between is seen the next time.
+                version = self._version(watch)
+                if self._settled or version != seen or self._is_due():
+                    seen = version if await self._exchange() else None
+                elif not self._calls:
+                    self._clock.rest()
+                await self._rest()
+        await self._finish()
+
+    @contextmanager
+    def _stepped_clock(self) -> Iterator[None]:
+        """A step of the clock ends a rest at once."""
+        if self._clock.fileno() < 0:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._clock.fileno(), self._wake.set)
+        try:
+            yield
+        finally:
+            loop.remove_reader(self._clock.fileno())
+
+    def _version(self, watch: Connection) -> object:
+        """Differs after any other connection's commit; where the database cannot say, it always differs."""
+        if watch.dialect.name != "sqlite":
+            return object()
+        try:
+            version = watch.exec_driver_sql("PRAGMA data_version").scalar()
+            watch.rollback()
+        except DBAPIError as error:
+            self._busy(error)
+            return object()
+        return version
+
+    async def _rest(self) -> None:
+        """Until an attempt has ended, or it is time to look again."""
+        try:
+            async with asyncio.timeout(POLL):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    def _is_due(self) -> bool:
+        return self._next_due is not None and self._next_due <= self._clock.now()
+
+    async def _recover(self) -> bool:
+        try:
+            self.counts.recovered = await asyncio.to_thread(_recover, self._engine)
+        except (DeskBusy, DeskUnwritable) as error:
+            self._busy(error)
+            return False
+        if self.counts.recovered:
+            log.info("sender.recovered", notices=self.counts.recovered)
+        return True
+
+    async def _exchange(self) -> bool:
+        """What was settled goes in, what is due comes out; False if the database cannot be written now."""
+        settled, self._settled = self._settled, []
+        calling = [(notice.channel, notice.address) for notice in self._calls.values()]
+        lines = Lines(self._channels, calling, self._failing)
+        try:
+            taken, self._next_due = await asyncio.to_thread(
+                _exchange, self._engine, settled, lines.take, self._clock.now()
+            )
+        except (DeskBusy, DeskUnwritable) as error:
+            # The rows stand as they were; what was settled waits for the next try.
+            self._settled = settled + self._settled
+            self._busy(error)
+            return False
+        self._stalled = False
+        for notice in taken:
+            call = asyncio.create_task(self._call(notice))
+            self._calls[call] = notice
+            call.add_done_callback(self._called)
+        return True
+
+    async def _call(self, notice: Notice) -> Delivery:
+        channel = self._channels.get(notice.channel)
+        if channel is None:
+            return Delivery(Outcome.NOT_DELIVERED, f"no channel is named {notice.channel!r}")
+        self.counts.repeats += notice.maybe_delivered
+        return await channel.send(notice, repeat=notice.maybe_delivered, now=self._clock.now())
+
+    def _called(self, call: asyncio.Task[Delivery]) -> None:
+        notice = self._calls.pop(call)
+        if call.cancelled():
+            delivery = Delivery(Outcome.UNKNOWN, "the sender was stopped")
+        elif error := call.exception():
+            # A channel must not raise; one that does all the same may have delivered before.
+            delivery = Delivery(Outcome.UNKNOWN, f"fault in the channel: {type(error).__name__}")
+            log.error("channel.fault", channel=notice.channel, notice=notice.id, exc_info=error)
+        else:
+            delivery = call.result()
+        if delivery.outcome in (Outcome.DELIVERED, Outcome.REFUSED):
+            self._failing.discard((notice.channel, notice.address))
+        else:
+            self._failing.add((notice.channel, notice.address))
+        key = (notice.channel, delivery.outcome)
+        self.counts.outcomes[key] = self.counts.outcomes.get(key, 0) + 1
+        after = settle(notice, delivery, self._clock.now(), self._retry)
+        if after.state is NoticeState.FAILED:
+            self.counts.failed += 1
+            log.warning("notice.failed", notice=notice.id, alert=notice.alert, error=after.error)
+        self._settled.append(after)
+        self._wake.set()
+
+    async def _finish(self) -> None:
+        if self._calls:
+            _, unfinished = await asyncio.wait(self._calls, timeout=GRACE)
+            for call in unfinished:
+                call.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+        try:
+            await asyncio.to_thread(_exchange, self._engine, self._settled, lambda line: False, 0)
+        except (DeskBusy, DeskUnwritable) as error:
+            # They stand as "sending": the next start sends them again, marked.
+            self._busy(error)
+
+    def _busy(self, error: Exception) -> None:
+        self.counts.database_busy += 1
+        if not self._stalled:  # once for each time that it happens, not 20 times a second
+            log.warning("sender.database_busy", error=str(error))
+        self._stalled = True
+
+
+def idle(connection: Connection, now: int) -> bool:
+    """No notice is under way, and none that is due by now (µs) is waiting."""
+    under_way = select(outbox.c.id).where(outbox.c.state == NoticeState.SENDING).limit(1)
+    waiting = select(outbox.c.id).where(outbox.c.state == NoticeState.WAITING, outbox.c.due <= now).limit(1)
+    return connection.scalar(under_way) is None and connection.scalar(waiting) is None
+
+
+_ORDER = (outbox.c.attempts > 0, outbox.c.due, outbox.c.created, outbox.c.id)
+_place = func.row_number().over(partition_by=(outbox.c.channel, outbox.c.address), order_by=_ORDER)
+_ranked = (
+    select(outbox.c.id, outbox.c.channel, outbox.c.address, _place.label("place"))
+    .where(outbox.c.state == NoticeState.WAITING, outbox.c.due <= bindparam("now"))
+    .subquery()
+)
+HEADS = (
+    select(_ranked.c.id, _ranked.c.channel, _ranked.c.address)
+    .where(_ranked.c.place == 1)
+    .join(outbox, outbox.c.id == _ranked.c.id)
+    .order_by(*_ORDER)
+)
+"""The notice that each line with any due should send next."""
+
+NEXT_DUE = select(func.min(outbox.c.due)).where(
+    outbox.c.state == NoticeState.WAITING, outbox.c.due > bindparam("now")
+)
+
+CLAIM = (
+    update(outbox)
+    .where(outbox.c.id == bindparam("notice"))
+    .values(state=NoticeState.SENDING, attempts=outbox.c.attempts + 1)
+)
+
+SETTLE = (
+    update(outbox)
+    .where(outbox.c.id == bindparam("notice"))
+    .values(
+        state=bindparam("state"),
+        error=bindparam("error"),
+        due=bindparam("due"),
+        maybe_delivered=bindparam("maybe_delivered"),
+        delivered=bindparam("delivered"),
+    )
+)
+
+RECOVER = update(outbox).where(outbox.c.state == NoticeState.SENDING).values(state=NoticeState.WAITING)
+
+
+def _recover(engine: Engine) -> int:
+    with writing(engine) as connection:
+        return connection.execute(RECOVER).rowcount
+
+
+def _exchange(
+    engine: Engine, settled: Sequence[Notice], take: Callable[[Line], bool], now: int
+) -> tuple[list[Notice], int | None]:
+    """Writes what was settled and claims what may be sent now, in one transaction.
+
+    Returns the claimed notices, and when the next that is not due yet will be. A write lock is taken only
+    if there is something to write.
+    """
+    with reading(engine) as connection:
+        heads = connection.execute(HEADS, {"now": now}).all()
+        next_due = connection.scalar(NEXT_DUE, {"now": now})
+    claimed = [head.id for head in heads if take((head.channel, head.address))]
+    if not settled and not claimed:
+        return [], next_due
+    with writing(engine) as connection:
+        if settled:
+            connection.execute(SETTLE, [_settled_row(notice) for notice in settled])
+        if claimed:
+            connection.execute(CLAIM, [{"notice": notice} for notice in claimed])
+        rows = connection.execute(select(outbox).where(outbox.c.id.in_(claimed))).all()
+    by_id = {row.id: msgspec.convert(row, Notice, from_attributes=True) for row in rows}
+    return [by_id[notice] for notice in claimed], next_due
+
+
+def _settled_row(notice: Notice) -> dict[str, object]:
+    return {
+        "notice": notice.id,
+        "state": notice.state,
+        "error": notice.error,
+        "due": notice.due,
+        "maybe_delivered": notice.maybe_delivered,
+        "delivered": notice.delivered,
+    }

@@ -1,0 +1,498 @@
+"""The sender with real processes: nothing lost, every repeat marked, one dead phone holds up nobody."""
+
+import asyncio
+import contextlib
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from phones import ROOT, Phone, until
+from sqlalchemy import Engine, func, insert, select, update
+
+from alerting.alert import Notice, NoticeState, Role
+from alerting.channels import Channel, ChannelSettings, Delivery, HttpChannel, Outcome
+from alerting.database import open_database, reading, writing
+from alerting.sender import Lines, Retry, Sender, settle
+from alerting.tables import alerts, metadata, outbox
+from registry.clock import DAY, MINUTE, SECOND, Clock, SystemClock
+
+NOW = 1_795_334_400_000_000  # 2026-11-22T08:00:00Z
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "desk.sqlite"
+    engine = open_database(path)
+    metadata.create_all(engine)
+    with writing(engine) as connection:
+        values: dict[str, Any] = {}
+        for column in alerts.columns:
+            values[column.name] = "" if column.type.python_type is str else 0
+        connection.execute(insert(alerts).values(values | {"id": "a1"}))
+    engine.dispose()
+    return path
+
+
+@pytest.fixture
+def engine(database: Path) -> Iterator[Engine]:
+    engine = open_database(database)
+    yield engine
+    engine.dispose()
+
+
+def put(
+    engine: Engine, ids: Sequence[str], *, address: str = "", now: int = NOW, channel: str = "phone"
+) -> None:
+    rows = [
+        {
+            "id": id,
+            "alert": "a1",
+            "step": 1,
+            "person": "wang",
+            "role": Role.ASKED,
+            "channel": channel,
+            "address": address or id,
+            "title": "报警",
+            "text": id,
+            "due": now,
+            "created": now,
+            "attempts": 0,
+            "maybe_delivered": False,
+            "state": NoticeState.WAITING,
+            "error": "",
+            "delivered": 0,
+        }
+        for id in ids
+    ]
+    with writing(engine) as connection:
+        connection.execute(insert(outbox), rows)
+
+
+def rows(engine: Engine) -> dict[str, Any]:
+    with reading(engine) as connection:
+        return {row.id: row for row in connection.execute(select(outbox))}
+
+
+def all_delivered(engine: Engine) -> bool:
+    with reading(engine) as connection:
+        return not connection.scalar(
+            select(func.count()).where(outbox.c.state != NoticeState.DELIVERED).select_from(outbox)
+        )
+
+
+def check_marks(rings: list[dict[str, Any]]) -> None:
+    """Whatever was heard before is marked when heard again."""
+    heard: set[str] = set()
+    for ring in rings:
+        assert ring["repeat"] or ring["id"] not in heard, f"an unmarked repeat of {ring['id']}"
+        heard.add(ring["id"])
+
+
+@contextlib.contextmanager
+def sender(database: Path, url: str) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-m", "tests.sender_process", str(database), url]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+class StillClock:
+    """Time that only the test moves."""
+
+    def __init__(self) -> None:
+        self.time = NOW
+        self.rested = 0
+
+    def now(self) -> int:
+        return self.time
+
+    def timeout(self, until: int) -> float | None:
+        return 0.0 if until <= self.time else None
+
+    def marks(self, since: int, now: int) -> Sequence[int]:
+        return ()
+
+    def fileno(self) -> int:
+        return -1
+
+    def poll(self) -> None:
+        pass
+
+    def rest(self) -> None:
+        self.rested = self.time
+
+
+class Script:
+    """A channel in memory whose outcomes the test has written down; the last one goes on for ever."""
+
+    concurrency = 4
+
+    def __init__(self, *outcomes: Outcome) -> None:
+        self.outcomes = list(outcomes)
+        self.sent: list[tuple[str, bool]] = []
+
+    async def send(self, notice: Notice, *, repeat: bool, now: int) -> Delivery:
+        self.sent.append((notice.id, repeat))
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        return Delivery(outcome, "" if outcome is Outcome.DELIVERED else "as written")
+
+    async def close(self) -> None:
+        pass
+
+
+async def settled(sender: Sender, clock: StillClock) -> None:
+    """Until the sender says that it has done all that was due."""
+    clock.rested = 0
+    async with asyncio.timeout(10):
+        while clock.rested != clock.time or not sender.idle(clock.time):
+            await asyncio.sleep(0.005)
+
+
+@contextlib.contextmanager
+def steps(engine: Engine, channel: Channel, clock: Clock) -> Iterator[tuple[asyncio.Runner, Sender]]:
+    """A sender that runs whenever the runner does; one that dies is the test's failure."""
+    with asyncio.Runner() as runner:
+        stop = asyncio.Event()
+        sender = Sender(engine, clock, {"phone": channel})
+        task = runner.get_loop().create_task(sender.run(stop))
+        try:
+            yield runner, sender
+        finally:
+            stop.set()
+            runner.run(asyncio.wait_for(task, 20))
+
+
+# -- pure ----------------------------------------------------------------------------------------
+
+
+@given(st.text(min_size=1, max_size=20), st.integers(1, 10_000))
+def test_waits_grow_to_a_cap_spread_and_always_the_same(notice: str, attempts: int) -> None:
+    retry = Retry()
+    base = min(MINUTE, SECOND * 2 ** (attempts - 1))
+    wait = retry.wait(notice, attempts)
+    assert 0.75 * base <= wait < 1.25 * base
+    assert wait == Retry().wait(notice, attempts)
+
+
+def test_what_failed_together_does_not_come_back_together() -> None:
+    waits = {Retry().wait(f"notice {i}", 6) for i in range(100)}
+    assert len(waits) == 100
+
+
+def make(**changes: Any) -> Notice:
+    fields: dict[str, Any] = {
+        "id": "n", "alert": "a1", "step": 1, "person": "wang", "role": Role.ASKED, "channel": "phone",
+        "address": "1", "title": "", "text": "", "due": NOW, "created": NOW, "attempts": 1,
+        "state": NoticeState.SENDING,
+    }  # fmt: skip
+    return Notice(**(fields | changes))
+
+
+@given(st.sampled_from(Outcome), st.booleans(), st.integers(0, 2 * DAY), st.integers(1, 99))
+def test_what_an_outcome_makes_of_a_notice(outcome: Outcome, maybe: bool, age: int, attempts: int) -> None:
+    notice = make(maybe_delivered=maybe, attempts=attempts)
+    after = settle(notice, Delivery(outcome, "why"), NOW + age, Retry())
+    if outcome is Outcome.DELIVERED:
+        assert (after.state, after.delivered, after.error) == (NoticeState.DELIVERED, NOW + age, "")
+        return
+    assert "why" in after.error
+    assert after.maybe_delivered == (maybe or outcome is Outcome.UNKNOWN)
+    if outcome is Outcome.REFUSED or age >= DAY:
+        assert after.state is NoticeState.FAILED
+    else:
+        assert after.state is NoticeState.WAITING
+        assert after.due > NOW + age
+
+
+def test_failing_lines_get_at_most_half_and_a_line_one_call() -> None:
+    channels = {"phone": Script(Outcome.DELIVERED)}  # four at a time
+    dead = [("phone", f"dead{i}") for i in range(9)]
+    lines = Lines(channels, calling=[("phone", "busy")], failing=dead)
+    assert not lines.take(("phone", "busy"))
+    assert [lines.take(line) for line in dead[:3]] == [True, True, False]
+    assert lines.take(("phone", "well"))
+    assert not lines.take(("phone", "late"))  # the channel is full
+
+
+# -- the loop, under a clock that stands still -----------------------------------------------------
+
+
+def test_retries_follow_the_clock_and_only_what_may_have_rung_is_a_repeat(engine: Engine) -> None:
+    clock = StillClock()
+    channel = Script(Outcome.NOT_DELIVERED, Outcome.NOT_DELIVERED, Outcome.UNKNOWN, Outcome.DELIVERED)
+    put(engine, ["n"])
+    with steps(engine, channel, clock) as (runner, sender):
+        for attempt in (1, 2, 3):
+            runner.run(settled(sender, clock))
+            assert len(channel.sent) == attempt
+            due = clock.time + Retry().wait("n", attempt)
+            assert rows(engine)["n"].due == due
+            clock.time = due - 1
+            runner.run(settled(sender, clock))
+            assert len(channel.sent) == attempt  # a microsecond early: not yet
+            clock.time = due
+        runner.run(settled(sender, clock))
+    assert channel.sent == [("n", False), ("n", False), ("n", False), ("n", True)]
+    row = rows(engine)["n"]
+    assert (row.state, row.attempts, row.delivered) == (NoticeState.DELIVERED, 4, clock.time)
+    assert sender.counts.repeats == 1
+
+
+def test_after_a_day_it_is_given_up_and_the_row_says_why(engine: Engine) -> None:
+    clock = StillClock()
+    put(engine, ["n"], now=NOW - DAY)
+    with steps(engine, Script(Outcome.NOT_DELIVERED), clock) as (runner, sender):
+        runner.run(settled(sender, clock))
+    row = rows(engine)["n"]
+    assert (row.state, row.error) == (NoticeState.FAILED, "given up after 1 attempts: as written")
+    assert sender.counts.failed == 1
+
+
+def test_a_refusal_is_not_tried_again(engine: Engine) -> None:
+    clock = StillClock()
+    put(engine, ["n"])
+    channel = Script(Outcome.REFUSED)
+    with steps(engine, channel, clock) as (runner, sender):
+        runner.run(settled(sender, clock))
+        clock.time += DAY
+        runner.run(settled(sender, clock))
+    assert channel.sent == [("n", False)]
+    assert rows(engine)["n"].state == NoticeState.FAILED
+
+
+def test_a_notice_for_a_channel_that_is_not_configured_waits_and_says_so(engine: Engine) -> None:
+    clock = StillClock()
+    put(engine, ["n"], channel="pigeon")
+    with steps(engine, Script(Outcome.DELIVERED), clock) as (runner, sender):
+        runner.run(settled(sender, clock))
+    row = rows(engine)["n"]
+    assert (row.state, row.error) == (NoticeState.WAITING, "no channel is named 'pigeon'")
+
+
+def test_a_fault_in_a_channel_is_counted_as_maybe_delivered(engine: Engine) -> None:
+    class Faulty(Script):
+        async def send(self, notice: Notice, *, repeat: bool, now: int) -> Delivery:
+            raise ZeroDivisionError
+
+    clock = StillClock()
+    put(engine, ["n"])
+    with steps(engine, Faulty(Outcome.DELIVERED), clock) as (runner, sender):
+        runner.run(settled(sender, clock))
+    row = rows(engine)["n"]
+    assert (row.state, row.maybe_delivered) == (NoticeState.WAITING, True)
+    assert "ZeroDivisionError" in row.error
+
+
+def test_one_address_is_called_in_order(engine: Engine) -> None:
+    clock = StillClock()
+    channel = Script(Outcome.DELIVERED)
+    for i in range(20):
+        put(engine, [f"{i * 7 % 20:02}"], address="13800000001", now=NOW - 20 * SECOND + i * SECOND)
+    with steps(engine, channel, clock) as (runner, sender):
+        runner.run(settled(sender, clock))
+    assert [id for id, _ in channel.sent] == [f"{i * 7 % 20:02}" for i in range(20)]
+
+
+def test_what_a_dead_sender_left_behind_is_sent_again_marked(engine: Engine) -> None:
+    clock = StillClock()
+    put(engine, ["left", "fresh"])
+    with writing(engine) as connection:
+        connection.execute(update(outbox).where(outbox.c.id == "left").values(state=NoticeState.SENDING))
+    channel = Script(Outcome.DELIVERED)
+    with steps(engine, channel, clock) as (runner, sender):
+        runner.run(settled(sender, clock))
+    assert sorted(channel.sent) == [("fresh", False), ("left", True)]
+    assert sender.counts.recovered == 1
+
+
+def test_a_locked_database_only_puts_it_off(database: Path) -> None:
+    engine = open_database(database, busy=0.02)
+    other = open_database(database)
+    clock = StillClock()
+    put(engine, ["n"])
+    channel = Script(Outcome.DELIVERED)
+
+    async def blocked(sender: Sender) -> None:
+        async with asyncio.timeout(20):
+            while not sender.counts.database_busy:
+                await asyncio.sleep(0.005)
+
+    with steps(engine, channel, clock) as (runner, sender):
+        with writing(other):
+            runner.run(blocked(sender))
+            assert channel.sent == []
+        runner.run(settled(sender, clock))
+    assert channel.sent == [("n", False)]
+    assert all_delivered(engine)
+    engine.dispose()
+    other.dispose()
+
+
+def test_an_attempt_under_way_when_told_to_stop_may_end_and_else_stays_marked(engine: Engine) -> None:
+    class Endless(Script):
+        async def send(self, notice: Notice, *, repeat: bool, now: int) -> Delivery:
+            self.sent.append((notice.id, repeat))
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    clock = StillClock()
+    channel = Endless(Outcome.DELIVERED)
+    put(engine, ["n"])
+
+    async def called() -> None:
+        while not channel.sent:
+            await asyncio.sleep(0.005)
+
+    with steps(engine, channel, clock) as (runner, _):
+        runner.run(called())
+    row = rows(engine)["n"]
+    assert (row.state, row.maybe_delivered) == (NoticeState.WAITING, True)
+
+
+# -- real phones, real processes -------------------------------------------------------------------
+
+
+def test_slow_and_dead_phones_do_not_hold_up_the_others(engine: Engine, tmp_path: Path) -> None:
+    """Twelve dead addresses on eight lines; fifty others have long rung when the first time-out is over."""
+
+    class Exchange:
+        """Two phone exchanges behind one channel."""
+
+        concurrency = 8
+
+        def __init__(self, dead: str, well: str) -> None:
+            self.dead = HttpChannel(ChannelSettings(name="phone", base=dead, timeout=1.5), b"secret")
+            self.well = HttpChannel(ChannelSettings(name="phone", base=well, timeout=1.5), b"secret")
+
+        async def send(self, notice: Notice, *, repeat: bool, now: int) -> Delivery:
+            channel = self.dead if notice.address.startswith("dead") else self.well
+            return await channel.send(notice, repeat=repeat, now=now)
+
+        async def close(self) -> None:
+            await self.dead.close()
+            await self.well.close()
+
+    clock = SystemClock()
+    with (
+        Phone(tmp_path / "dead.jsonl", "dead") as dead,
+        Phone(tmp_path / "well.jsonl") as well,
+        asyncio.Runner() as runner,
+    ):
+        channel = Exchange(dead.url, well.url)
+        put(engine, [f"dead{i}" for i in range(12)], now=clock.now() - SECOND)
+        stop = asyncio.Event()
+        task = runner.get_loop().create_task(Sender(engine, clock, {"phone": channel}).run(stop))
+
+        async def until_maybe(count: int) -> None:
+            async with asyncio.timeout(20):
+                while sum(row.maybe_delivered for row in rows(engine).values()) < count:
+                    await asyncio.sleep(0.02)
+
+        runner.run(until_maybe(12))  # every dead address is known as one that fails
+        put(engine, [f"well{i:02}" for i in range(50)], now=clock.now())
+
+        async def until_heard() -> None:
+            async with asyncio.timeout(20):
+                while len(well.rings()) < 50:
+                    await asyncio.sleep(0.02)
+
+        runner.run(until_heard())
+        assert not dead.rings()
+        check_marks(well.rings())
+        stop.set()
+        runner.run(asyncio.wait_for(task, 20))
+        runner.run(channel.close())
+
+
+def test_a_phone_that_dies_after_ringing_is_called_again_and_told_that_it_is_a_repeat(
+    database: Path, engine: Engine, tmp_path: Path
+) -> None:
+    with Phone(tmp_path / "rings.jsonl", mode="die-after-ring") as phone:
+        put(engine, ["n"], now=SystemClock().now())
+        with sender(database, phone.url):
+            phone.wait()  # it rang, and was gone before it answered
+            phone.start()
+            until(lambda: all_delivered(engine))
+        assert [ring["repeat"] for ring in phone.rings()] == [False, True]
+
+
+def test_a_phone_that_is_not_there_yet_rings_once_and_unmarked(
+    database: Path, engine: Engine, tmp_path: Path
+) -> None:
+    with Phone(tmp_path / "rings.jsonl") as phone:
+        phone.kill()
+        put(engine, ["n"], now=SystemClock().now())
+        with sender(database, phone.url):
+            until(lambda: rows(engine)["n"].attempts >= 3)
+            phone.start()
+            until(lambda: all_delivered(engine))
+        assert [ring["repeat"] for ring in phone.rings()] == [False]
+
+
+def test_a_stopped_sender_leaves_nothing_in_doubt(database: Path, engine: Engine, tmp_path: Path) -> None:
+    with Phone(tmp_path / "rings.jsonl", mode="slow:0.3") as phone:
+        put(engine, [f"n{i}" for i in range(30)], now=SystemClock().now())
+        with sender(database, phone.url) as process:
+            until(lambda: phone.rings())
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        states = {row.state for row in rows(engine).values()}
+        assert states <= {NoticeState.WAITING, NoticeState.DELIVERED}
+        assert not any(row.maybe_delivered for row in rows(engine).values())
+        delivered = {row.id for row in rows(engine).values() if row.state == NoticeState.DELIVERED}
+        assert delivered == {ring["id"] for ring in phone.rings()}
+
+
+def kill_and_kill(database: Path, engine: Engine, folder: Path, kills: int, seed: int) -> None:
+    """Notices come all the time, the sender and sometimes the phone are killed -9; all must ring."""
+    dice = random.Random(seed)
+    clock = SystemClock()
+    with Phone(folder / "rings.jsonl") as phone:
+        put_so_far = 0
+        for kill in range(kills):
+            phone.mode(dice.choice(["ok", "slow:0.02", "lose-reply", "ring-error:500", "error:503"]))
+            with sender(database, phone.url) as process:
+                heard = len(phone.rings())
+                for _ in range(dice.randrange(1, 4)):
+                    batch = [f"{kill}-{put_so_far + i}" for i in range(dice.randrange(1, 20))]
+                    put_so_far += len(batch)
+                    put(engine, batch, address=dice.choice(["", "13800000001"]), now=clock.now())
+                wanted = heard + dice.randrange(0, 15)
+                # The phone may refuse at present, or have nothing to ring: kill it all the same.
+                with contextlib.suppress(AssertionError):
+                    until(lambda wanted=wanted: len(phone.rings()) >= wanted, dice.random() / 2)
+                process.kill()
+            if dice.random() < 0.3:
+                phone.kill()
+                phone.start()
+        phone.mode("ok")
+        with sender(database, phone.url):
+            until(lambda: all_delivered(engine), 60)
+        rings = phone.rings()
+    assert {ring["id"] for ring in rings} == set(rows(engine))
+    assert len(rows(engine)) == put_so_far
+    assert any(ring["repeat"] for ring in rings), "no kill hit an attempt: the test shows nothing"
+    check_marks(rings)
+
+
+def test_killed_at_any_moment_no_notice_is_lost_and_no_repeat_unmarked(
+    database: Path, engine: Engine, tmp_path: Path
+) -> None:
+    kill_and_kill(database, engine, tmp_path, kills=6, seed=1)
+
+
+@pytest.mark.long
+def test_killed_a_hundred_times(database: Path, engine: Engine, tmp_path: Path) -> None:
+    kill_and_kill(database, engine, tmp_path, kills=100, seed=2)
