@@ -1,0 +1,349 @@
+"""The collector: a persistent MQTT 5 session whose messages are acknowledged only when we say so.
+
+No thread of paho's runs: the owner's loop waits on ``fileno`` and calls ``service`` and ``take``. Only
+the blocking part of connecting has a short thread of its own, so that a broker that cannot be reached
+delays nothing.
+"""
+
+import contextlib
+import secrets
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from enum import Enum, auto
+from typing import Any
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from ingest.broker import COLLECTOR, ECHO_TOPIC
+from ingest.message import Message
+from registry.clock import stopwatch
+
+__all__ = ["Backlog", "Collector", "Message"]
+
+READINGS = "fenghuo/v1/+/+/readings"
+STATUS = "fenghuo/v1/+/+/status"
+
+FOREVER = 0xFFFFFFFF
+"""Session expiry interval that means "never" (MQTT 5, 3.1.2.11.2)."""
+
+
+class Backlog:
+    """Whether we have read what the broker holds for us. Pure: told real seconds on any rising scale.
+
+    The collector sends itself an echo a second. A broker hands a session its messages in order, so an
+    echo that has come back was behind everything that was queued when it was sent. A broker that does
+    not let us send one is judged by less: by our in-flight window not having been full for a second.
+    """
+
+    EVERY = 1.0
+    VALID = 5.0
+    """Seconds for which a returned echo is good: longer than any pause of a healthy process."""
+
+    def __init__(self) -> None:
+        self.refused = False
+        self._token = b""
+        self._sent = self._returned = self._full = float("-inf")
+
+    def connected(self, at: float) -> None:
+        """A connection began: nothing is known of what waits at the broker."""
+        self.refused = False
+        self._token = b""
+        self._sent = self._returned = float("-inf")
+        self._full = at
+
+    def due(self, at: float) -> bytes | None:
+        """The echo to send now, or None."""
+        if self._token or at - self._sent < self.EVERY or self.refused:
+            return None
+        self._token, self._sent = secrets.token_bytes(8), at
+        return self._token
+
+    def echo(self, token: bytes) -> None:
+        """An echo arrived; one of an earlier connection or of another collector says nothing."""
+        if token == self._token:
+            self._token, self._returned = b"", self._sent
+
+    def window_full(self, at: float) -> None:
+        """As many messages as may be unacknowledged had arrived: there may be more."""
+        self._full = at
+
+    def caught_up(self, at: float) -> bool:
+        return at - self._full >= 1.0 if self.refused else at - self._returned <= self.VALID
+
+
+class _State(Enum):
+    DOWN = auto()
+    CONNECTING = auto()  # the thread is at work
+    OPEN = auto()  # connected by TCP, not yet subscribed
+    UP = auto()
+
+
+class Collector:
+    """Receives readings and status of all gateways from one broker.
+
+    Args:
+        host, port: the broker.
+        user, password: our account there; the user's name is also our client id, and so our session's.
+        in_flight: messages that the broker may send us before we have acknowledged any.
+        batch_bytes: bytes of payload after which reading pauses until ``take``.
+
+    Use from one thread. A turn of the owner's loop: wait until ``fileno`` is readable (or writable, if
+    ``wants_write``) or a quarter of a second is over; ``service``; ``take``; make what was taken
+    durable; ``acknowledge``. What is never acknowledged is sent again after a reconnect, flagged
+    ``dup``. ``counts`` counts what happened; ``problem`` says why there is no connection.
+    """
+
+    KEEPALIVE = 60  # seconds
+    BACK_OFF = (0.1, 5.0)  # seconds: first pause, longest pause
+    CONNECT_WITHIN = 5.0  # seconds
+
+    def __init__(
+        self,
+        host: str,
+        port: int = 1883,
+        *,
+        user: str = COLLECTOR,
+        password: str = "",
+        in_flight: int = 2000,
+        batch_bytes: int = 16 * 1024 * 1024,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.problem = "not connected yet"
+        self._in_flight = in_flight
+        self._batch_bytes = batch_bytes
+        self._state = _State.DOWN
+        self._connection = 0
+        self._arrived: list[Message] = []
+        self._arrived_bytes = 0
+        self._unacknowledged = 0
+        self._backlog = Backlog()
+        self._attempt_at = 0.0
+        self._pause = self.BACK_OFF[0]
+        self._thread: threading.Thread | None = None
+        self._failure = ""
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._client = self._make_client(host, port, user, password)
+
+    # -- for the owner's loop ------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Connected and subscribed."""
+        return self._state is _State.UP
+
+    def listening(self, now: int) -> bool:
+        """Connected, and caught up with the broker: a point that is not heard now is really silent.
+
+        ``now`` is not used: whether we keep up is a matter of real time, under any clock.
+        """
+        return self.connected and self._backlog.caught_up(stopwatch())
+
+    def fileno(self) -> int:
+        """What to wait for: the broker's socket, or the end of the attempt to connect."""
+        sock = self._socket()
+        return self._wake_read.fileno() if sock is None else sock.fileno()
+
+    def wants_write(self) -> bool:
+        return self._socket() is not None and self._client.want_write()
+
+    def service(self) -> None:
+        """Do what input and output are due; never blocks."""
+        at = stopwatch()
+        if self._state is _State.CONNECTING:
+            self._finish_connecting(at)
+        elif self._state is _State.DOWN and at >= self._attempt_at:
+            self._begin_connecting()
+        if self._socket() is None:
+            return
+        self._client.loop_misc()
+        self._read()
+        if self._state is _State.UP and (token := self._backlog.due(at)) is not None:
+            self._client.publish(ECHO_TOPIC, token, qos=1)
+        self._write()
+
+    def take(self) -> list[Message]:
+        """All messages that have arrived, in their order."""
+        taken, self._arrived, self._arrived_bytes = self._arrived, [], 0
+        return taken
+
+    def acknowledge(self, messages: Iterable[Message]) -> None:
+        """Tell the broker that these need not be kept. Those of an earlier connection cannot be told:
+        their numbers have passed to others; the broker sends them again, flagged ``dup``."""
+        for message in messages:
+            if message.connection != self._connection:
+                self.counts["not_acknowledged"] += 1
+            elif message.qos:
+                self._client.ack(message.mid, message.qos)
+                self._unacknowledged -= 1
+        self._write()
+
+    def close(self) -> None:
+        """Leave; the broker keeps the session and what is not acknowledged."""
+        if self._thread is not None:
+            self._thread.join(self.CONNECT_WITHIN)
+        if self._socket() is not None:
+            self._client.disconnect()
+            self._write()
+        self._state = _State.DOWN
+        self._attempt_at = float("inf")
+        self._wake_read.close()
+        self._wake_write.close()
+
+    # -- connecting ----------------------------------------------------------------------------
+
+    def _make_client(self, host: str, port: int, user: str, password: str) -> Client:
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=user,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            manual_ack=True,
+        )
+        client.username_pw_set(user, password or None)
+        client.connect_timeout = self.CONNECT_WITHIN
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        client.on_socket_register_write = _nothing  # so that paho queues what is to be sent: see _write
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = FOREVER
+        properties.ReceiveMaximum = self._in_flight
+        client.connect_async(host, port, self.KEEPALIVE, clean_start=False, properties=properties)
+        return client
+
+    def _socket(self) -> socket.socket | None:
+        """The socket to the broker, if it is ours to use: not while the thread makes it."""
+        if self._state in (_State.DOWN, _State.CONNECTING):
+            return None
+        return self._client.socket()  # type: ignore[return-value]
+
+    def _begin_connecting(self) -> None:
+        def connect() -> None:
+            self._failure = ""
+            try:
+                self._client.reconnect()
+            except OSError as error:  # refused, no route, no such name, too late
+                self._failure = str(error) or type(error).__name__
+            self._wake_write.send(b"!")
+
+        self._state = _State.CONNECTING
+        self._thread = threading.Thread(target=connect, name="mqtt-connect", daemon=True)
+        self._thread.start()
+
+    def _finish_connecting(self, at: float) -> None:
+        if self._thread is None or self._thread.is_alive():
+            return
+        self._thread = None
+        with contextlib.suppress(BlockingIOError):
+            self._wake_read.recv(64)
+        if self._failure:
+            self._down(self._failure)
+            return
+        self._state = _State.OPEN
+        self._connection += 1
+
+    def _down(self, why: str) -> None:
+        """No connection; try again after a pause that doubles."""
+        self._state = _State.DOWN
+        self.problem = why
+        self.counts["connect_failed" if self._pause > self.BACK_OFF[0] else "disconnected"] += 1
+        self._attempt_at = stopwatch() + self._pause
+        self._pause = min(self._pause * 2, self.BACK_OFF[1])
+        self._arrived.clear()  # not taken, so not acknowledged: the broker sends it again
+        self._arrived_bytes = self._unacknowledged = 0
+
+    def _on_connect(
+        self, client: Client, _: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties
+    ) -> None:
+        if reason.is_failure:  # paho closes the socket and tells on_disconnect
+            self._failure = f"the broker refused: {reason}"
+            return
+        self.counts["connected" if flags.session_present else "connected_anew"] += 1
+        self._backlog.connected(stopwatch())
+        once = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+        never = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+        client.subscribe([(READINGS, never), (STATUS, once), (ECHO_TOPIC, never)])
+
+    def _on_subscribe(
+        self, client: Client, _: Any, mid: int, reasons: list[ReasonCode], properties: Properties
+    ) -> None:
+        readings, status, echo = reasons
+        if readings.is_failure or status.is_failure:
+            self._failure = f"the broker refused our subscription: {readings}, {status}"
+            client.disconnect()
+            return
+        self._backlog.refused = echo.is_failure
+        self._state = _State.UP
+        self._pause = self.BACK_OFF[0]
+        self.problem = ""
+
+    def _on_disconnect(
+        self, client: Client, _: Any, flags: DisconnectFlags, reason: ReasonCode, properties: Properties
+    ) -> None:
+        self._down(self._failure or f"disconnected: {reason}")
+        self._failure = ""
+
+    # -- messages ------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Read until nothing more is there; paho reads one packet a call."""
+        while self._arrived_bytes < self._batch_bytes and self._socket() is not None:
+            before = self.counts["messages"]
+            self._client.loop_read()
+            if self.counts["messages"] == before:
+                break
+        if self._unacknowledged >= self._in_flight:
+            self._backlog.window_full(stopwatch())
+
+    def _on_message(self, client: Client, _: Any, message: MQTTMessage) -> None:
+        self.counts["messages"] += 1
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # no broker should pass it on; it becomes a dead letter
+            topic = "\ufffd"
+        if topic == ECHO_TOPIC:
+            self._backlog.echo(bytes(message.payload))
+            client.ack(message.mid, message.qos)
+            return
+        payload = bytes(message.payload)
+        self._arrived_bytes += len(payload)
+        self._unacknowledged += message.qos > 0
+        self._arrived.append(
+            Message(topic, payload, message.mid, message.qos, message.dup, message.retain, self._connection)
+        )
+
+    def _on_publish(
+        self, client: Client, _: Any, mid: int, reason: ReasonCode, properties: Properties
+    ) -> None:
+        if reason.is_failure:
+            self._backlog.refused = True
+            self.counts["echo_refused"] += 1
+
+    def _write(self) -> None:
+        """Write what is queued. Paho writes each acknowledgement by itself; the cork joins them."""
+        sock = self._socket()
+        if sock is None or not self._client.want_write():
+            return
+        _cork(sock, True)
+        self._client.loop_write()
+        if self._socket() is sock:
+            _cork(sock, False)
+
+
+def _cork(sock: socket.socket, on: bool) -> None:
+    """Hold small packets back until uncorked, where the system can (Linux)."""
+    if hasattr(socket, "TCP_CORK"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
+
+
+def _nothing(*_: object) -> None:
+    """For a callback whose being there is all that counts."""
