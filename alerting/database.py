@@ -1,15 +1,18 @@
 """The desk's database: engines with the pragmas that make a commit durable, transactions, migrations."""
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from sqlite3 import Connection as SqliteConnection
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import PoolProxiedConnection
+
+T = TypeVar("T")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -42,7 +45,7 @@ def open_database(where: Path | str, *, busy: float = 5.0) -> Engine:
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")
-        def _prepare(connection: SqliteConnection, _record: Any) -> None:
+        def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
             connection.isolation_level = None  # BEGIN is ours: the driver's would not be IMMEDIATE
             connection.execute(f"PRAGMA busy_timeout = {int(busy * 1000)}")
             connection.execute("PRAGMA journal_mode = WAL")
@@ -69,7 +72,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
         with engine.begin() as connection:
             yield connection
     except DBAPIError as error:
-        raise _translated(error) from error
+        raise _meaning(error.orig or error) from error
 
 
 @contextmanager
@@ -83,7 +86,50 @@ def reading(engine: Engine) -> Iterator[Connection]:
         with engine.connect() as connection:
             yield connection.execution_options(reading=True)
     except DBAPIError as error:
-        raise _translated(error) from error
+        raise _meaning(error.orig or error) from error
+
+
+class Watch(Generic[T]):
+    """Something read of the database, read again only when the database may have changed.
+
+    SQLite counts the commits of other connections; so the watch has a connection of its own, and looking
+    costs a few microseconds. Elsewhere it is read every time.
+    """
+
+    def __init__(self, engine: Engine, read: Callable[[Connection], T]) -> None:
+        self._engine = engine
+        self._read = read
+        self._seen: tuple[int, T] | None = None
+        self._connection: PoolProxiedConnection | None = None
+
+    def look(self) -> T:
+        """What ``read`` gives now.
+
+        Raises:
+            DeskBusy, DeskUnwritable: as ``reading``.
+        """
+        version = self._version()
+        seen = self._seen
+        if seen is None or version is None or seen[0] != version:
+            with reading(self._engine) as connection:
+                seen = (version or 0, self._read(connection))
+            self._seen = seen
+        return seen[1]
+
+    def _version(self) -> int | None:
+        if self._engine.dialect.name != "sqlite":
+            return None
+        if self._connection is None:
+            self._connection = self._engine.raw_connection()
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute("PRAGMA data_version")
+            row = cursor.fetchone()
+        except sqlite3.Error as error:
+            raise _meaning(error) from error
+        finally:
+            cursor.close()
+        return int(row[0]) if row else None
 
 
 def upgrade(engine: Engine) -> None:
@@ -95,11 +141,13 @@ def upgrade(engine: Engine) -> None:
         command.upgrade(config, "head")
 
 
-def _translated(error: DBAPIError) -> Exception:
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    code = code & 0xFF if code is not None else getattr(error.orig, "sqlstate", None)
+def _meaning(error: BaseException) -> BaseException:
+    """What a driver's error means to the desk: busy, unwritable, or (neither) the error itself."""
+    code: int | str | None = getattr(error, "sqlstate", None)
+    if isinstance(error, sqlite3.Error):
+        code = error.sqlite_errorcode & 0xFF
     if code in _BUSY:
-        return DeskBusy(str(error.orig))
+        return DeskBusy(str(error))
     if code in _UNWRITABLE:
-        return DeskUnwritable(str(error.orig))
+        return DeskUnwritable(str(error))
     return error

@@ -1,14 +1,21 @@
 """The desk: one transaction for each round of findings and for each answer of a person."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Any
 
 import msgspec
-from sqlalchemy import Engine
+from msgspec.structs import asdict, replace
+from sqlalchemy import Connection, Engine, Executable, bindparam, func, insert, select, union_all, update
 
-from alerting.alert import Receipt
-from alerting.database import DeskBusy, DeskError, DeskUnwritable
-from registry.model import Registry
-from streams.finding import Finding
+from alerting import ladder, lifecycle, tables, words
+from alerting.alert import Alert, Notice, Receipt, Role, Step
+from alerting.database import DeskBusy, DeskError, DeskUnwritable, Watch, reading, writing
+from alerting.lifecycle import REOPEN_WITHIN, Event, Happening, Policy, Result
+from alerting.store import ALERT_COLUMNS, OVER, to_alert
+from registry.model import Person, Registry
+from streams.finding import Finding, Tier
 
 __all__ = ["Desk", "DeskBusy", "DeskError", "DeskUnwritable", "NoSuchAlert", "NotAsked", "Work"]
 
@@ -18,18 +25,18 @@ class NoSuchAlert(DeskError):
 
 
 class NotAsked(DeskError):
-    """This person was neither asked nor told of the alert; nothing was recorded."""
+    """This person has no part in the alert; nothing was recorded."""
 
 
-class Work(msgspec.Struct, frozen=True, kw_only=True):
+class Work(msgspec.Struct, kw_only=True):
     """What one round did, for the metrics."""
 
     applied: int = 0  # findings' messages applied
-    ignored: int = 0  # messages it had already
-    gaps: int = 0  # messages before which some are missing: an error
+    ignored: int = 0  # messages that it had already
+    gaps: int = 0  # messages before which some are missing: an error, recorded in the step
     raised: int = 0  # new alerts
     deadlines: int = 0  # deadlines handled
-    late: int = 0  # of these, more than 2 s after they were due
+    late: int = 0  # steps taken more than 2 s after they were due
     notices: int = 0  # put into the outbox
 
 
@@ -37,11 +44,13 @@ class Desk:
     """Findings to alerts to notices. Holds no state but caches; any number of processes may have one."""
 
     def __init__(self, engine: Engine, registry: Registry) -> None:
-        raise NotImplementedError
+        self._engine = engine
+        self._registry = registry
+        self._next_due = Watch(engine, _read_next_due)
 
     def set_registry(self, registry: Registry) -> None:
         """Judge by this registry from the next transaction on."""
-        raise NotImplementedError
+        self._registry = registry
 
     def round(self, findings: Sequence[Finding], offset: int | None, now: int) -> Work:
         """Absorb the findings, do all deadlines due by ``now``, store the journal offset: one transaction.
@@ -52,19 +61,27 @@ class Desk:
             DeskBusy: another process holds the database; nothing was done.
             DeskUnwritable: the disk is full, read-only or broken; nothing was done.
         """
-        raise NotImplementedError
+        with writing(self._engine) as connection:
+            sheet = _Sheet(connection, self._registry, now)
+            sheet.load(findings)
+            for finding in findings:
+                sheet.absorb(finding)
+            sheet.deadlines()
+            sheet.write()
+            _write_state(connection, offset, self._registry.version)
+        return sheet.work
 
     def offset(self) -> int:
         """The journal offset absorbed; 0 at first."""
-        raise NotImplementedError
+        return int(self._state("offset") or 0)
 
     def version(self) -> str:
         """The registry version by which the newest round was judged; "" at first."""
-        raise NotImplementedError
+        return self._state("version")
 
     def next_deadline(self) -> int | None:
         """When ``round`` next has something to do by itself, µs; None if nothing is pending."""
-        raise NotImplementedError
+        return self._next_due.look()
 
     def confirm(self, alert: str, person: str, now: int, note: str = "") -> Receipt:
         """The person says that they have it.
@@ -75,7 +92,7 @@ class Desk:
         Raises:
             NoSuchAlert, NotAsked, DeskBusy, DeskUnwritable: nothing was done.
         """
-        raise NotImplementedError
+        return self._answer(Event.CONFIRM, alert, person, now, note)
 
     def take_over(self, alert: str, person: str, now: int, note: str = "") -> Receipt:
         """The person, asked or not, takes the alert: they hold it from now on, and the clock stops.
@@ -84,13 +101,385 @@ class Desk:
             NoSuchAlert, DeskBusy, DeskUnwritable: nothing was done.
             NotAsked: the registry does not know the person.
         """
-        raise NotImplementedError
+        if person not in self._registry.people:
+            raise NotAsked(f"{person!r} is not a person of the registry, so cannot take over {alert}")
+        return self._answer(Event.TAKE_OVER, alert, person, now, note)
 
     def act(self, alert: str, person: str, now: int, note: str) -> Receipt:
         """The record of what was done about it, by the holder or someone who was asked.
+
+        A told person's is recorded as seen.
 
         Raises:
             NoSuchAlert, NotAsked, DeskBusy, DeskUnwritable: nothing was done.
             ValueError: the note is empty.
         """
-        raise NotImplementedError
+        if not note.strip():
+            raise ValueError("an action's note says what was done; it is empty")
+        return self._answer(Event.ACT, alert, person, now, note)
+
+    def _answer(self, event: Event, id: str, person: str, now: int, note: str) -> Receipt:
+        with writing(self._engine) as connection:
+            sheet = _Sheet(connection, self._registry, now)
+            sheet.load_alerts([id])
+            if id not in sheet.alerts:
+                raise NoSuchAlert(f"no alert {id!r}")
+            sheet.run_deadlines(id, now)  # what was due before the answer is done before it
+            alert = sheet.alerts[id]
+            roles = sheet.roles(id, person)
+            asked = Role.ASKED in roles or alert.holder == person
+            if not asked and not roles and event is not Event.TAKE_OVER:
+                raise NotAsked(f"{person!r} was neither asked nor told of alert {id}")
+            happening = Happening(event, person=person, asked=asked, note=note)
+            outcome = lifecycle.outcome(lifecycle.state_of(alert), happening)
+            sheet.apply(alert, happening)
+            sheet.write()
+        alert = sheet.alerts[id]
+        return Receipt(outcome=outcome, step=alert.step, alert=alert)
+
+    def _state(self, key: str) -> str:
+        with reading(self._engine) as connection:
+            value: str | None = connection.execute(_READ_VALUE, {"key": key}).scalar()
+        return value or ""
+
+
+class _Sheet:
+    """What one transaction reads, changes in memory and writes: each alert and finding once."""
+
+    def __init__(self, connection: Connection, registry: Registry, now: int) -> None:
+        self._connection = connection
+        self._registry = registry
+        self._ladder = ladder.of(registry)
+        self._now = now
+        self.work = Work()
+        self.alerts: dict[str, Alert] = {}
+        self._known: set[str] = set()  # alerts that have a row
+        self._changed: dict[str, None] = {}
+        self._findings: dict[str, tuple[int, str | None]] = {}  # seq and alert, by id
+        self._messages: dict[str, Finding] = {}  # the newest of each finding, to be written
+        self._stored: set[str] = set()  # findings that have a row
+        self._newest: dict[tuple[str, str, str], str] = {}  # alert by rule, enterprise, subject
+        self._steps: list[Step] = []
+        self._notices: list[Notice] = []
+        self._policies: dict[tuple[str, str, Tier], Policy] = {}
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def load(self, findings: Sequence[Finding]) -> None:
+        """All that these findings may touch, and all alerts with a deadline that is due."""
+        connection = self._connection
+        if findings:
+            for id, seq, alert in _chunks(connection, _READ_FINDINGS, list({f.id for f in findings})):
+                self._findings[id] = seq, alert
+                self._stored.add(id)
+            wanted = {alert for _, alert in self._findings.values() if alert}
+            fresh = [f for f in findings if f.tier and not f.late and not self._alert_of(f)]
+            if fresh:
+                keys = {(f.rule, f.enterprise, f.subject) for f in fresh}
+                since = min(f.arrival for f in fresh) - REOPEN_WITHIN
+                enterprises = list({f.enterprise for f in fresh})
+                for _, id, *key in sorted(_chunks(connection, _READ_JOINABLE, enterprises, since=since)):
+                    if tuple(key) in keys:
+                        self._newest[tuple(key)] = id
+                wanted.update(self._newest.values())
+            self.load_alerts(list(wanted))
+        for row in connection.execute(_READ_DUE, {"now": self._now}):
+            self._keep(to_alert(row))
+
+    def load_alerts(self, ids: Sequence[str]) -> None:
+        for row in _chunks(self._connection, _READ_ALERTS, ids):
+            self._keep(to_alert(row))
+
+    def roles(self, alert: str, person: str) -> set[Role]:
+        """How the person was sent notices of the alert, ever."""
+        rows = self._connection.execute(_READ_ROLES, {"alert": alert, "person": person})
+        new = (n.role for n in self._notices if n.alert == alert and n.person == person)
+        return {Role(role) for (role,) in rows} | set(new)
+
+    def _alert_of(self, finding: Finding) -> str | None:
+        return self._findings.get(finding.id, (0, None))[1]
+
+    def _keep(self, alert: Alert) -> None:
+        self.alerts.setdefault(alert.id, alert)
+        self._known.add(alert.id)
+
+    # -- changing --------------------------------------------------------------------------------
+
+    def absorb(self, finding: Finding) -> None:
+        """Apply one message: the next in its finding's order, or ignore it."""
+        seq, alert_id = self._findings.get(finding.id, (0, None))
+        if finding.seq <= seq:
+            self.work.ignored += 1
+            return
+        gap = finding.seq - seq - 1
+        self.work.applied += 1
+        self.work.gaps += gap > 0
+        alert = self.alerts.get(alert_id) if alert_id else None
+        event = Event(finding.phase)
+        if alert is None and finding.tier and not finding.late and finding.phase not in OVER:
+            alert = self._joinable(finding)
+            event = event if alert is None else Event.REOPENED
+            alert_id = finding.id if alert is None else alert.id
+            self._newest[finding.rule, finding.enterprise, finding.subject] = alert_id
+        self._findings[finding.id] = finding.seq, alert_id
+        self._messages[finding.id] = finding
+        if alert is not None:
+            self.run_deadlines(alert.id, finding.arrival)
+            alert = self.alerts[alert.id]
+            if event is not Event.REOPENED and alert.finding != finding.id:
+                return  # a later finding stands for this alert: what is said of an earlier one is only kept
+        if alert_id:
+            enterprise = self._registry.enterprises.get(finding.enterprise)
+            cell = enterprise.cell if enterprise else ""
+            self.apply(alert, Happening(event, finding=finding, cell=cell, gap=gap))
+
+    def _joinable(self, finding: Finding) -> Alert | None:
+        """The alert that a finding without one joins: same rule and subject, not ended or not for long."""
+        id = self._newest.get((finding.rule, finding.enterprise, finding.subject))
+        alert = self.alerts[id] if id else None
+        if alert and alert.ended and finding.arrival - alert.ended > REOPEN_WITHIN:
+            return None
+        return alert
+
+    def deadlines(self) -> None:
+        """Everything that is due by now."""
+        for id in list(self.alerts):
+            self.run_deadlines(id, self._now)
+
+    def run_deadlines(self, id: str, until: int) -> None:
+        """The alert's deadlines up to then, each in its order and with its own lateness."""
+        until = min(until, self._now)
+        while happening := lifecycle.deadline(self.alerts[id], until):
+            self.apply(self.alerts[id], happening)
+            self.work.deadlines += 1
+
+    def apply(self, alert: Alert | None, happening: Happening) -> None:
+        """One step of the lifecycle: the alert, its record and its notices."""
+        finding = happening.finding
+        enterprise, cell = (
+            (alert.enterprise, alert.cell)
+            if alert
+            else (finding.enterprise if finding else "", happening.cell)
+        )
+        result = lifecycle.step(
+            alert, happening, lambda tier: self._policy(enterprise, cell, tier), self._now
+        )
+        if result is None:
+            return
+        after = result.alert
+        self.work.raised += alert is None
+        self.work.late += result.step.late > 0
+        self.alerts[after.id] = after
+        self._changed[after.id] = None
+        self._steps.append(self._call(result, happening))
+
+    def _policy(self, enterprise: str, cell: str, tier: Tier) -> Policy:
+        key = enterprise, cell, tier
+        if key not in self._policies:
+            self._policies[key] = self._ladder.policy(enterprise, cell, tier, self._now)
+        return self._policies[key]
+
+    def _call(self, result: Result, happening: Happening) -> Step:
+        """Write the notices that a step sends; the step with whom it asked and told."""
+        step = result.step
+        if not result.calls:
+            return step
+        people: dict[str, tuple[Role, Person]] = {}
+        nobody = list(step.detail.nobody)
+        called: tuple[Person, ...]
+        for call in result.calls:
+            if call.person:
+                one = self._ladder.person(call.person)
+                called = (one,) if one else ()
+            else:
+                called = self._ladder.on_duty(call.place, self._now)
+                if not called:
+                    nobody.append(call.place)
+            for person in called:
+                people.setdefault(person.id, (call.role, person))  # who is asked is not told as well
+        finding = happening.finding
+        occasion = words.Occasion(
+            event=happening.event,
+            now=self._now,
+            due=happening.due or (finding.arrival if finding else self._now),
+            places=tuple(dict.fromkeys(nobody)),
+            person=self._name(happening.person),
+            evidence=finding.evidence if finding and finding.subject == "system" else (),
+        )
+        written: dict[tuple[Role, str, bool], tuple[str, str]] = {}
+        for role, person in people.values():
+            holder = person.id == result.alert.holder
+            key = role, person.language, holder
+            if key not in written:
+                written[key] = words.notice(
+                    result.alert, role, occasion, self._registry, person.language, holder=holder
+                )
+            self._notices += _notices(step, role, person, *written[key])
+        asked = tuple(id for id, (role, _) in people.items() if role is Role.ASKED)
+        told = tuple(id for id, (role, _) in people.items() if role is Role.TOLD)
+        return replace(step, detail=replace(step.detail, asked=asked, told=told, nobody=occasion.places))
+
+    def _name(self, person: str) -> str:
+        known = self._ladder.person(person)
+        return known.name if known else person
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def write(self) -> None:
+        """All that has changed; parents before children."""
+        connection = self._connection
+        findings = (_finding_row(finding, self._findings[id][1]) for id, finding in self._messages.items())
+        _insert_or_update(connection, _INSERT_FINDINGS, _UPDATE_FINDINGS, findings, self._stored)
+        alerts = (_alert_row(self.alerts[id]) for id in self._changed)
+        _insert_or_update(connection, _INSERT_ALERTS, _UPDATE_ALERTS, alerts, self._known)
+        _many(connection, _INSERT_STEPS, [_step_row(step) for step in self._steps])
+        _many(connection, _INSERT_NOTICES, [asdict(notice) for notice in self._notices])
+        self.work.notices = len(self._notices)
+
+
+CHUNK = 10_000
+"""Ids in one SELECT; SQLite takes 32,766 parameters, PostgreSQL 65,535."""
+
+_state, _findings, _alerts = tables.state.c, tables.findings.c, tables.alerts.c
+_outbox = tables.outbox.c
+
+_READ_VALUE = select(_state.value).where(_state.key == bindparam("key"))
+_READ_STATE = select(_state.key, _state.value).where(_state.key.in_(("offset", "version")))
+_READ_FINDINGS = select(_findings.id, _findings.seq, _findings.alert).where(
+    _findings.id.in_(bindparam("ids", expanding=True))
+)
+_READ_ALERTS = (
+    select(*ALERT_COLUMNS).where(_alerts.id.in_(bindparam("ids", expanding=True))).with_for_update()
+)
+_READ_DUE = (
+    select(*ALERT_COLUMNS)
+    .where(_alerts.next_due > 0, _alerts.next_due <= bindparam("now"))
+    .order_by(_alerts.next_due, _alerts.id)
+    .with_for_update(skip_locked=True)
+)
+_JOINABLE = select(_alerts.raised, _alerts.id, _alerts.rule, _alerts.enterprise, _alerts.subject).where(
+    _alerts.enterprise.in_(bindparam("ids", expanding=True))
+)
+_READ_JOINABLE = union_all(
+    _JOINABLE.where(_alerts.closed == 0), _JOINABLE.where(_alerts.closed >= bindparam("since"))
+)
+_READ_ROLES = select(_outbox.role).where(
+    _outbox.alert == bindparam("alert"), _outbox.person == bindparam("person")
+)
+_READ_NEXT_DUE = select(func.min(_alerts.next_due)).where(_alerts.next_due > 0)
+
+_INSERT_STATE, _UPDATE_STATE = (
+    insert(tables.state),
+    update(tables.state).where(_state.key == bindparam("row")),
+)
+_INSERT_FINDINGS, _UPDATE_FINDINGS = (
+    insert(tables.findings),
+    update(tables.findings).where(_findings.id == bindparam("row")),
+)
+_INSERT_ALERTS, _UPDATE_ALERTS = (
+    insert(tables.alerts),
+    update(tables.alerts).where(_alerts.id == bindparam("row")),
+)
+_INSERT_STEPS = insert(tables.steps)
+_INSERT_NOTICES = insert(tables.outbox)
+
+
+def _read_next_due(connection: Connection) -> int | None:
+    due: int | None = connection.execute(_READ_NEXT_DUE).scalar()
+    return due
+
+
+def _write_state(connection: Connection, offset: int | None, version: str) -> None:
+    """The offset if it is further than before, and the version that it was judged by."""
+    stored = {row.key: row.value for row in connection.execute(_READ_STATE)}
+    if offset is not None and offset <= int(stored.get("offset", 0)):
+        return
+    new = {"version": version} if offset is None else {"version": version, "offset": str(offset)}
+    for key, value in new.items():
+        if key not in stored:
+            connection.execute(_INSERT_STATE, {"key": key, "value": value})
+        elif stored[key] != value:
+            connection.execute(_UPDATE_STATE, {"row": key, "value": value})
+
+
+def _chunks(connection: Connection, query: Executable, ids: Sequence[str], **values: int) -> Iterator[Any]:
+    """The rows of a query by ids, however many."""
+    for start in range(0, len(ids), CHUNK):
+        yield from connection.execute(query, {"ids": ids[start : start + CHUNK], **values})
+
+
+def _many(connection: Connection, statement: Executable, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(statement, rows)
+
+
+def _insert_or_update(
+    connection: Connection,
+    inserting: Executable,
+    updating: Executable,
+    rows: Iterable[dict[str, Any]],
+    stored: set[str],
+) -> None:
+    """Rows with an id: those stored are updated, the others inserted."""
+    new: list[dict[str, Any]] = []
+    old: list[dict[str, Any]] = []
+    for row in rows:
+        if row["id"] in stored:
+            row["row"] = row.pop("id")
+            old.append(row)
+        else:
+            new.append(row)
+    _many(connection, inserting, new)
+    _many(connection, updating, old)
+
+
+def _finding_row(finding: Finding, alert: str | None) -> dict[str, Any]:
+    return {
+        "id": finding.id,
+        "seq": finding.seq,
+        "rule": finding.rule,
+        "enterprise": finding.enterprise,
+        "subject": finding.subject,
+        "phase": finding.phase,
+        "tier": finding.tier,
+        "since": finding.since,
+        "time": finding.time,
+        "arrival": finding.arrival,
+        "late": finding.late,
+        "alert": alert,
+        "body": msgspec.json.encode(finding).decode(),
+    }
+
+
+def _alert_row(alert: Alert) -> dict[str, Any]:
+    row = asdict(alert)
+    row["next_due"] = lifecycle.next_due(alert)
+    return row
+
+
+def _step_row(step: Step) -> dict[str, Any]:
+    row = asdict(step)
+    row["detail"] = msgspec.json.encode(step.detail).decode()
+    return row
+
+
+def _notices(step: Step, role: Role, person: Person, title: str, text: str) -> Iterator[Notice]:
+    """A notice for each contact of the person."""
+    seen: Counter[str] = Counter()
+    for contact in person.contacts:
+        seen[contact.channel] += 1
+        nth = f"#{seen[contact.channel]}" if seen[contact.channel] > 1 else ""  # a second number, say
+        key = f"{step.alert}|{step.step}|{person.id}|{role}|{contact.channel}{nth}"
+        yield Notice(
+            id=blake2b(key.encode(), digest_size=10).hexdigest(),
+            alert=step.alert,
+            step=step.step,
+            person=person.id,
+            role=role,
+            channel=contact.channel,
+            address=contact.address,
+            title=title,
+            text=text,
+            due=step.time,
+            created=step.time,
+        )

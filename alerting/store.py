@@ -10,11 +10,13 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, false, func
 from alerting import tables
 from alerting.alert import Alert, Answer, Condition, Detail, Notice, NoticeState, Role, Step
 from registry.model import Registry
-from streams.finding import Finding, Tier
+from streams.finding import Finding, Phase, Tier
 
 ALERT_COLUMNS = tuple(tables.alerts.c[name] for name in Alert.__struct_fields__)
 NOTICE_COLUMNS = tuple(tables.outbox.c[name] for name in Notice.__struct_fields__)
 STEP_COLUMNS = tuple(tables.steps.c[name] for name in Step.__struct_fields__)
+
+OVER = (Phase.ENDED, Phase.WITHDRAWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,13 @@ def counts(connection: Connection, scope: Scope) -> list[tuple[Tier, Condition, 
     by = (table.tier, table.condition, table.answer)
     query = select(*by, func.count()).where(table.closed == 0, _seen(scope)).group_by(*by).order_by(*by)
     return [(Tier(t), Condition(c), Answer(a), n) for t, c, a, n in connection.execute(query)]
+
+
+def open_system_findings(connection: Connection) -> list[Finding]:
+    """The newest messages of findings about the system itself that are not over."""
+    table = tables.findings.c
+    query = select(table.body).where(table.enterprise == "", table.phase.not_in(OVER)).order_by(table.since)
+    return [msgspec.json.decode(body, type=Finding) for (body,) in connection.execute(query)]
 
 
 def to_alert(row: Row[Any] | Sequence[Any]) -> Alert:

@@ -1,0 +1,114 @@
+"""The ladder: which places an alert is called at, rung by rung, and who is on duty there at a given time."""
+
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, lru_cache
+from zoneinfo import ZoneInfo
+
+from alerting.lifecycle import SYSTEM, Policy
+from registry.clock import MINUTE
+from registry.model import Duty, Escalation, Person, Registry
+from streams.finding import Tier
+
+DEFAULT = Escalation(
+    confirm_within=5 * MINUTE, action_within=30 * MINUTE, again_after=30 * MINUTE, told_level="", top_level=""
+)
+"""For a tier of which the registry says nothing."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Ladder:
+    """Whom the registry names for an alert. Pure: the time is an argument."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._zone = ZoneInfo(registry.time_zone)
+        self._duty: dict[str, list[Duty]] = {}
+        for duty in registry.duty:
+            self._duty.setdefault(duty.place, []).append(duty)
+        self._moment = lru_cache(maxsize=1)(self._local)
+        self._people = lru_cache(maxsize=10_000)(self._on_duty_in)
+        self._rungs = lru_cache(maxsize=10_000)(self._places)
+
+    def policy(self, enterprise: str, cell: str, tier: Tier, now: int) -> Policy:
+        """How an alert of this enterprise, cell and tier is called at ``now`` (µs)."""
+        rule = self._registry.escalation.get(tier.name, DEFAULT)
+        places, told = self._rungs(enterprise, cell, tier)
+        confirm_within = rule.confirm_within if rule.confirm_within > 0 else DEFAULT.confirm_within
+        return Policy(
+            confirm_within=confirm_within,
+            action_within=max(0, rule.action_within),
+            again_after=rule.again_after if rule.again_after > 0 else confirm_within,
+            told=told,
+            places=places,
+            manned=tuple(bool(self.on_duty(place, now)) for place in places),
+        )
+
+    def on_duty(self, place: str, now: int) -> tuple[Person, ...]:
+        """Who answers for a place (credit code, cell id or "system") at ``now`` (µs), in the rota's order."""
+        return self._people(place, *self._moment(now // MINUTE))
+
+    def person(self, id: str) -> Person | None:
+        """The person; None if the registry does not have them."""
+        return self._registry.people.get(id)
+
+    def _local(self, minute: int) -> tuple[int, int]:
+        """Weekday (0 is Monday) and minute after midnight, in the registry's time zone."""
+        local = (EPOCH + timedelta(minutes=minute)).astimezone(self._zone)
+        return local.weekday(), local.hour * 60 + local.minute
+
+    def _on_duty_in(self, place: str, weekday: int, minute: int) -> tuple[Person, ...]:
+        """Only people who can be reached at all: anyone else would leave the rung silent."""
+        on_duty: dict[str, Person] = {}
+        for duty in self._duty.get(place, ()):
+            person = self._registry.people.get(duty.person)
+            if person and person.contacts and covers(duty, weekday, minute):
+                on_duty[person.id] = person
+        return tuple(on_duty.values())
+
+    def _places(self, enterprise: str, cell: str, tier: Tier) -> tuple[tuple[str, ...], str]:
+        """The rungs from 0 up, and the place that is told at t = 0 ("" for none)."""
+        if not enterprise:
+            return (SYSTEM,), ""
+        rule = self._registry.escalation.get(tier.name, DEFAULT)
+        chain = self._registry.ancestors(cell) if cell in self._registry.cells else ()
+        depths = range(len(chain) - 1, -1, -1)
+        rungs = [enterprise]
+        told = ""
+        if rule.top_level:
+            top = self._depth.get(rule.top_level, 0)
+            rungs += [node.id for node, depth in zip(chain, depths, strict=True) if depth >= top]
+        if rule.told_level:
+            level = self._depth.get(rule.told_level, 0)
+            told = next((n.id for n, depth in zip(chain, depths, strict=True) if depth <= level), "")
+        return tuple(rungs), told
+
+    @cached_property
+    def _depth(self) -> dict[str, int]:
+        """How far below a root each level of the grid begins; so an enterprise whose chain skips a level
+        (a plant that belongs to its district directly) is still called as high as that level, not higher."""
+        depths: dict[str, int] = {}
+        for cell in self._registry.cells.values():
+            depth = len(self._registry.ancestors(cell.id)) - 1
+            depths[cell.level] = min(depth, depths.get(cell.level, depth))
+        return depths
+
+
+def covers(duty: Duty, weekday: int, minute: int) -> bool:
+    """Whether the duty holds at this minute of this weekday; a night shift belongs to the day it starts on."""
+    if duty.start < duty.end:
+        return weekday in duty.weekdays and duty.start <= minute < duty.end
+    if minute >= duty.start:
+        return weekday in duty.weekdays
+    return minute < duty.end and (weekday - 1) % 7 in duty.weekdays
+
+
+@lru_cache(maxsize=4)
+def of(registry: Registry) -> Ladder:
+    """The ladder of a registry; asked again, the same one."""
+    return Ladder(registry)
+
+
+def on_duty(registry: Registry, place: str, now: int) -> tuple[Person, ...]:
+    """Who answers for a place (credit code, cell id or "system") at ``now`` (µs)."""
+    return of(registry).on_duty(place, now)
