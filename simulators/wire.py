@@ -1,0 +1,125 @@
+"""A bare MQTT publisher on a socket: CONNECT once, then bytes out and PUBACKs in, and nothing else."""
+
+import socket
+import struct
+from contextlib import closing, suppress
+
+CONNACK, PUBACK, PINGRESP, DISCONNECT = 0x20, 0x40, 0xD0, 0xE0
+RECEIVE_MAXIMUM = 0x21
+PROPERTY_SIZES = {0x11: 4, 0x13: 2, 0x21: 2, 0x22: 2, 0x24: 1, 0x25: 1, 0x27: 4, 0x28: 1, 0x29: 1, 0x2A: 1}
+"""Bytes of the CONNACK properties that have a fixed size (MQTT 5, 2.2.2.2)."""
+
+
+class Refused(ConnectionError):
+    """The broker refused the connection or a message, or hung up."""
+
+
+class Connection:
+    """A connected publisher; the socket does not block.
+
+    Args:
+        protocol: 4 for MQTT 3.1.1, 5 for MQTT 5. client: client id.
+
+    Raises:
+        Refused: with the broker's reason code. OSError: nobody answers there.
+    """
+
+    def __init__(
+        self, host: str, port: int, *, client: str, user: str, password: str, protocol: int, patience: float
+    ) -> None:
+        self.protocol = protocol
+        self.receive_maximum = 65535
+        self._rest = b""
+        self.socket = socket.create_connection((host, port), timeout=patience)
+        try:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.socket.sendall(_connect(protocol, client, user, password))
+            self._connack(client)
+            self.socket.setblocking(False)
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def send(self, data: memoryview) -> int:
+        """Bytes that the kernel took, 0 if its buffer is full."""
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+        except ConnectionError as error:
+            raise Refused(f"the broker hung up: {error}") from error
+
+    def acknowledged(self) -> int:
+        """PUBACKs that have come in since the last call.
+
+        Raises:
+            Refused: a message was refused, or the broker hung up.
+        """
+        try:
+            data = self.socket.recv(1 << 16)
+        except BlockingIOError:
+            return 0
+        except ConnectionError as error:
+            raise Refused(f"the broker hung up: {error}") from error
+        if not data:
+            raise Refused("the broker hung up")
+        data = self._rest + data
+        at = count = 0
+        while len(data) - at >= 2 and len(data) - at >= 2 + data[at + 1]:  # no packet here is over 127 bytes
+            kind, size = data[at], data[at + 1]
+            if kind == PUBACK:
+                if size > 2 and data[at + 4] >= 0x80:
+                    raise Refused(f"the broker refuses a message: reason code {data[at + 4]:#x}")
+                count += 1
+            elif kind == DISCONNECT:
+                raise Refused(f"the broker disconnects: reason code {data[at + 2] if size else 0:#x}")
+            elif kind != PINGRESP:
+                raise Refused(f"the broker sends a packet that nobody asked for: {kind:#x}")
+            at += 2 + size
+        self._rest = data[at:]
+        return count
+
+    def close(self) -> None:
+        """Say DISCONNECT and hang up."""
+        self.socket.setblocking(True)
+        self.socket.settimeout(1.0)
+        with closing(self.socket), suppress(OSError):  # a broker that has gone needs no goodbye
+            self.socket.sendall(b"\xe0\x00")
+
+    def _connack(self, client: str) -> None:
+        head = self._exactly(2)
+        body = self._exactly(head[1])
+        if head[0] != CONNACK or len(body) < 2:
+            raise Refused(f"{client}: not an MQTT broker")
+        if body[1]:
+            raise Refused(f"{client}: the broker refuses the connection: code {body[1]:#x}")
+        if self.protocol == 5:
+            at = 3  # one byte of property length: brokers' CONNACKs are far shorter than 128 bytes
+            while at < len(body):
+                key = body[at]
+                if key == RECEIVE_MAXIMUM:
+                    self.receive_maximum = int.from_bytes(body[at + 1 : at + 3], "big")
+                at += 1 + PROPERTY_SIZES.get(key, 0)
+                if key not in PROPERTY_SIZES:  # text: two bytes of length before it
+                    at += 2 + int.from_bytes(body[at : at + 2], "big")
+
+    def _exactly(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            more = self.socket.recv(size - len(data))
+            if not more:
+                raise Refused("the broker hung up while connecting")
+            data += more
+        return data
+
+
+def _connect(protocol: int, client: str, user: str, password: str) -> bytes:
+    """CONNECT with a clean session and no keep-alive: the sender always has something to say."""
+    flags = 0x02 | (0x80 if user else 0) | (0x40 if password else 0)
+    body = struct.pack(">H4sBBH", 4, b"MQTT", protocol, flags, 0)
+    body += b"\0" if protocol == 5 else b""
+    for text in (client, *filter(None, (user, password))):
+        body += struct.pack(">H", len(text.encode())) + text.encode()
+    size = len(body)
+    length = bytes([size]) if size < 128 else bytes([size % 128 | 128, size // 128])
+    return b"\x10" + length + body
