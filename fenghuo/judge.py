@@ -15,25 +15,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import registry.versions
 import structlog
-from ingest.assemble import Assembler
-from ingest.collector import Collector, Message
 from ingest.last_values import LastValues
-from streams.engine import PointEngine
 
-import alerting.database
-import alerting.store
+import registry.versions
+from alerting import store
+from alerting.database import open_database, reading
 from alerting.desk import Desk, DeskBusy, DeskUnwritable
 from fenghuo import status
 from fenghuo.clock_socket import ControlledClock
 from fenghuo.logs import configure
 from fenghuo.settings import Settings
 from fenghuo.system_findings import SystemFindings
+from ingest.assemble import Assembler
+from ingest.collector import Collector, Message
 from ingest.journal import Journal, JournalUnwritable
 from ingest.readings import Round
 from registry.clock import HOUR, SECOND, Clock, SystemClock, stopwatch
 from registry.model import Registry
+from streams.engine import PointEngine
 from streams.finding import Finding, Phase
 
 HOUSEKEEPING = 0.25
@@ -183,7 +183,7 @@ class Judge:
         if messages:
             self._round_ms.add((stopwatch() - begun) * 1000)
         self._keep_house(now)
-        if not messages and not self._pending:
+        if not messages and not self._pending and (self._collector.listening(now) or self._collector.lost):
             self._publish_values()
             self._clock.rest()
 

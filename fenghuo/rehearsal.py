@@ -18,7 +18,6 @@ import httpx
 import msgspec
 import yaml
 from ingest.last_values import LastValues, TornRead
-from registry.compile import compile_folder
 
 from alerting import sender, store
 from alerting.alert import Alert, Notice, Step
@@ -27,6 +26,7 @@ from console import tokens
 from fenghuo.clock_socket import Stepper
 from ingest.broker import free_port, gateway_user
 from registry.clock import Clock, SystemClock, stopwatch
+from registry.compile import compile_folder
 from registry.model import Registry
 from simulators.gateway import Gateway, Value, rows
 
@@ -158,16 +158,21 @@ class Rehearsal:
         """Send a signal to "judge", "serving" or "broker"; returns its pid. The supervisor starts it anew."""
         pid = self.pid(name)
         os.kill(pid, number)
+        if number == signal.SIGKILL:
+            self._await(f"the end of {name}", lambda: pid not in _children(self._pid()))
         return pid
 
     def pid(self, name: str) -> int:
         """The process id of "judge", "serving" or "broker"."""
-        assert self._serve is not None
         wanted = {"judge": b"fenghuo.judge", "serving": b"fenghuo.serving", "broker": b"mosquitto"}[name]
-        for child in _children(self._serve.pid):
+        for child in _children(self._pid()):
             if wanted in Path(f"/proc/{child}/cmdline").read_bytes():
                 return child
         raise ProcessLookupError(f"no {name} runs")
+
+    def _pid(self) -> int:
+        assert self._serve is not None, "not started"
+        return self._serve.pid
 
     # -- the plants' side ------------------------------------------------------------------------
 
@@ -206,6 +211,8 @@ class Rehearsal:
         """Move the clock to ``to``, µs, and wait until all that this brought is done."""
         if self.stepper is None:
             raise RuntimeError("this rehearsal runs on the machine's own clock")
+        self._await("a process that was killed", self._started)
+        self.settle()
         self.stepper.step(to)
         self.settle()
 
@@ -300,5 +307,5 @@ def _children(parent: int) -> Iterator[int]:
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it ended while we looked
-            if int(fields[1]) == parent:
+            if int(fields[1]) == parent and fields[0] != "Z":
                 yield int(entry.name)

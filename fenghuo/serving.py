@@ -5,11 +5,11 @@ import signal
 import sys
 from pathlib import Path
 
-import registry.versions
 import structlog
 import uvicorn
 from console.api import Dependencies, create_app
 
+import registry.versions
 from alerting.channels import Channel, ChannelSettings, HttpChannel
 from alerting.database import open_database
 from alerting.desk import Desk

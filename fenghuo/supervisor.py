@@ -8,10 +8,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import registry.versions
 import structlog
-from registry.compile import RegistryErrors, compile_folder
 
+import registry.versions
 from alerting.database import open_database, upgrade
 from fenghuo.settings import Broker, Settings
 from ingest.broker import (
@@ -27,6 +26,8 @@ from ingest.broker import (
     passwords,
 )
 from registry.clock import stopwatch
+from registry.compile import compile_folder
+from registry.mistakes import RegistryErrors
 from registry.model import Registry
 
 WATCH = 0.25

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from registry.compile import RegistryErrors, compile_folder
 from rich.console import Console
 from rich.table import Table
+
+from registry.compile import compile_folder
+from registry.mistakes import RegistryErrors
 
 console = Console()
 
@@ -23,7 +25,10 @@ def check(folder: Annotated[Path, typer.Argument(help="Registry folder.")]) -> N
     except RegistryErrors as error:
         table = Table("where", "what", title=f"{len(error.mistakes)} mistakes", title_justify="left")
         for mistake in error.mistakes:
-            table.add_row(f"{mistake.file}:{mistake.line}", f"{mistake.problem} — {mistake.expected}")
+            table.add_row(f"{mistake.file}:{mistake.line}", str(mistake).partition(": ")[2])
+                f"{mistake.file}:{mistake.line}",
+                f"{mistake.field}: {mistake.problem}; expected {mistake.expected}".removeprefix(": "),
+            )
         console.print(table)
         raise typer.Exit(1) from error
     console.print(

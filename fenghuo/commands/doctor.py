@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import registry.versions
 import typer
 from rich.console import Console
 from rich.table import Table
 
+import registry.versions
 from alerting import ladder
 from alerting.database import DeskError, open_database, writing
 from fenghuo import settings, status

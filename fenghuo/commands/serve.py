@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from registry.compile import RegistryErrors
 from rich.console import Console
 
 from alerting.channels import ChannelError
@@ -15,6 +14,7 @@ from fenghuo.logs import configure
 from fenghuo.serving import open_channels
 from fenghuo.supervisor import Supervisor
 from ingest.broker import BrokerFailed
+from registry.mistakes import RegistryErrors
 
 stderr = Console(stderr=True, highlight=False)
 
