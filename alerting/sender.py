@@ -10,8 +10,7 @@ long climbed the ladder.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -145,31 +144,16 @@ class Sender:
         """Sends until told to stop; then lets the attempts under way end, within reason."""
         while not stop.is_set() and not await self._recover():
             await self._rest()
-        with reading(self._engine) as watch, self._stepped_clock():
+        with reading(self._engine) as watch:
             seen: object = None
             while not stop.is_set():
-                self._clock.poll()
+                now = self._clock.now()
                 # The version is read before the rows, so that a change in between is seen the next time.
                 version = self._version(watch)
-                if self._settled or version != seen or self._is_due():
-                    seen = version if await self._exchange() else None
-                elif not self._calls:
-                    self._clock.rest()
+                if self._settled or version != seen or self._is_due(now):
+                    seen = version if await self._exchange(now) else None
                 await self._rest()
         await self._finish()
-
-    @contextmanager
-    def _stepped_clock(self) -> Iterator[None]:
-        """A step of the clock ends a rest at once."""
-        if self._clock.fileno() < 0:
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._clock.fileno(), self._wake.set)
-        try:
-            yield
-        finally:
-            loop.remove_reader(self._clock.fileno())
 
     def _version(self, watch: Connection) -> object:
         """Differs after any other connection's commit; where the database cannot say, it always differs."""
@@ -192,8 +176,8 @@ class Sender:
             return
         self._wake.clear()
 
-    def _is_due(self) -> bool:
-        return self._next_due is not None and self._next_due <= self._clock.now()
+    def _is_due(self, now: int) -> bool:
+        return self._next_due is not None and self._next_due <= now
 
     async def _recover(self) -> bool:
         try:
@@ -205,15 +189,13 @@ class Sender:
             log.info("sender.recovered", notices=self.counts.recovered)
         return True
 
-    async def _exchange(self) -> bool:
+    async def _exchange(self, now: int) -> bool:
         """What was settled goes in, what is due comes out; False if the database cannot be written now."""
         settled, self._settled = self._settled, []
         calling = [(notice.channel, notice.address) for notice in self._calls.values()]
         lines = Lines(self._channels, calling, self._failing)
         try:
-            taken, self._next_due = await asyncio.to_thread(
-                _exchange, self._engine, settled, lines.take, self._clock.now()
-            )
+            taken, self._next_due = await asyncio.to_thread(_exchange, self._engine, settled, lines.take, now)
         except (DeskBusy, DeskUnwritable) as error:
             # The rows stand as they were; what was settled waits for the next try.
             self._settled = settled + self._settled
@@ -319,7 +301,11 @@ SETTLE = (
     )
 )
 
-RECOVER = update(outbox).where(outbox.c.state == NoticeState.SENDING).values(state=NoticeState.WAITING)
+RECOVER = (
+    update(outbox)
+    .where(outbox.c.state == NoticeState.SENDING)
+    .values(state=NoticeState.WAITING, maybe_delivered=True)
+)
 
 
 def _recover(engine: Engine) -> int:
