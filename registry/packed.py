@@ -1,0 +1,110 @@
+"""A registry as bytes and back: msgpack, the points by column, each distinct text once."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from registry.model import Cell, Duty, Enterprise, Escalation, Gateway, Group, Person, Points, Registry
+
+FORMAT = 1
+
+_TEXTS = ("id", "name", "kind", "engineering_unit", "unit", "place", "video", "clause")
+_ARRAYS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+    "gateway": (np.int32, (-1,)),
+    "range_low": (np.float64, (-1,)),
+    "range_high": (np.float64, (-1,)),
+    "limit": (np.float64, (-1, 4)),
+    "reset": (np.float64, (-1, 4)),
+    "on_delay": (np.int64, (-1, 4)),
+    "off_delay": (np.int64, (-1, 4)),
+    "interval": (np.int64, (-1,)),
+    "rate": (np.float64, (-1,)),
+    "rate_over": (np.int64, (-1,)),
+    "stuck_after": (np.int64, (-1,)),
+    "stuck_within": (np.float64, (-1,)),
+    "group": (np.int32, (-1,)),
+}
+
+
+class _Texts(msgspec.Struct, frozen=True, array_like=True):
+    distinct: list[str]
+    which: bytes  # little-endian int32, an index into distinct for each row
+
+
+class _Packed(msgspec.Struct, frozen=True):
+    format: int
+    version: str
+    time_zone: str
+    cells: list[Cell]
+    enterprises: list[Enterprise]
+    gateways: tuple[Gateway, ...]
+    texts: dict[str, _Texts]
+    arrays: dict[str, bytes]
+    groups: tuple[Group, ...]
+    people: list[Person]
+    duty: tuple[Duty, ...]
+    escalation: dict[str, Escalation]
+
+
+_decoder = msgspec.msgpack.Decoder(_Packed)
+
+
+def pack(registry: Registry) -> bytes:
+    """The registry as bytes; equal registries give equal bytes."""
+    points = registry.points
+    return msgspec.msgpack.encode(
+        _Packed(
+            format=FORMAT,
+            version=registry.version,
+            time_zone=registry.time_zone,
+            cells=list(registry.cells.values()),
+            enterprises=list(registry.enterprises.values()),
+            gateways=registry.gateways,
+            texts={name: _texts(getattr(points, name)) for name in _TEXTS},
+            arrays={
+                name: _little_endian(getattr(points, name), dtype) for name, (dtype, _) in _ARRAYS.items()
+            },
+            groups=registry.groups,
+            people=list(registry.people.values()),
+            duty=registry.duty,
+            escalation=registry.escalation,
+        )
+    )
+
+
+def unpack(content: bytes) -> Registry:
+    """The registry of these bytes; its arrays are read-only views. Raises ValueError if they are none."""
+    packed = _decoder.decode(content)  # msgspec.DecodeError and ValidationError are ValueErrors
+    if packed.format != FORMAT:
+        raise ValueError(f"a registry of format {packed.format}, not {FORMAT}")
+    columns: dict[str, Any] = {name: _rows(packed.texts[name]) for name in _TEXTS}
+    for name, (dtype, shape) in _ARRAYS.items():
+        columns[name] = np.frombuffer(packed.arrays[name], np.dtype(dtype).newbyteorder("<")).reshape(shape)
+    return Registry(
+        version=packed.version,
+        time_zone=packed.time_zone,
+        cells={cell.id: cell for cell in packed.cells},
+        enterprises={enterprise.code: enterprise for enterprise in packed.enterprises},
+        gateways=packed.gateways,
+        points=Points(**columns),
+        groups=packed.groups,
+        people={person.id: person for person in packed.people},
+        duty=packed.duty,
+        escalation=packed.escalation,
+    )
+
+
+def _texts(column: tuple[str, ...]) -> _Texts:
+    distinct = {text: index for index, text in enumerate(dict.fromkeys(column))}
+    return _Texts(list(distinct), np.array([distinct[text] for text in column], "<i4").tobytes())
+
+
+def _rows(texts: _Texts) -> tuple[str, ...]:
+    distinct = texts.distinct
+    return tuple([distinct[index] for index in np.frombuffer(texts.which, "<i4").tolist()])
+
+
+def _little_endian(array: NDArray[Any], dtype: type[np.generic]) -> bytes:
+    return np.ascontiguousarray(array, np.dtype(dtype).newbyteorder("<")).tobytes()

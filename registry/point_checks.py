@@ -1,0 +1,152 @@
+"""The checks of points that look at several columns; vectorised, because they run over whole cities."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from registry.files import Document, Table, mappings, spell, text
+from registry.mistakes import Mistakes
+from registry.model import LEVELS
+from registry.source import Parts
+
+Mask = NDArray[np.bool_]
+
+
+class PointChecks:
+    """The rows of all point files: their places, and their columns as values (NaN where there is none)."""
+
+    def __init__(self, table: Table, values: Mapping[str, Sequence[Any]], mistakes: Mistakes) -> None:
+        self.table = table
+        self.values = values
+        self.mistakes = mistakes
+
+    def references(self, enterprises: Mapping[str, Parts]) -> None:
+        """Gateway, unit and group are names within the row's enterprise."""
+        for column, parts in (("gateway", "gateways"), ("unit", "units"), ("group", "groups")):
+            pairs = list(zip(self.values["enterprise"], self.values[column], strict=True))
+            strange = {
+                (code, name)
+                for code, name in set(pairs)
+                if name and code in enterprises and name not in getattr(enterprises[code], parts)
+            }
+            for row, pair in enumerate(pairs if strange else ()):
+                if pair in strange:
+                    there = ", ".join(sorted(getattr(enterprises[pair[0]], parts)))
+                    expected = f"one of {there}" if there else f"none: the enterprise has no {parts}"
+                    self._add(row, column, f"is {pair[1]!r}, which its enterprise does not have", expected)
+
+    def unique(self) -> None:
+        """An enterprise has a point once, in whichever file and behind whichever gateway."""
+        first: dict[tuple[str, str], int] = {}
+        pairs = zip(self.values["enterprise"], self.values["point"], strict=True)
+        for row, pair in enumerate(pairs):
+            before = first.setdefault(pair, row)
+            if before != row and None not in pair:
+                file, line = self.table.places[before]
+                self._add(row, "point", f"{pair[1]!r} is at {file}:{line} too", "every point once")
+
+    def groups(self, enterprises: Document) -> None:
+        """A group's points must be two or more, of one engineering unit, or they could never agree or differ."""
+        columns = (self.values[name] for name in ("enterprise", "group", "engineering_unit"))
+        members = [(code, group, unit) for code, group, unit in zip(*columns, strict=True) if group]
+        count = Counter((code, group) for code, group, _ in members)
+        units = Counter((code, group) for code, group, _ in set(members))
+        for place, entry in mappings(enterprises.data):
+            for inner, group in mappings(entry.get("groups", "")):
+                key = (text(entry.get("code")), text(group.get("id")))
+                where = (*place, "groups", *inner)
+                line = enterprises.line(where)
+                if count[key] < 2:
+                    problem = "has one point" if count[key] else "has no point"
+                    self.mistakes.add(enterprises.file, line, spell(where), problem, "two points or more")
+                elif units[key] > 1:
+                    problem = "has points of several engineering units"
+                    self.mistakes.add(enterprises.file, line, spell(where), problem, "one engineering unit")
+
+    def limits(self) -> None:
+        """LL < L < H < HH, within the physical range, each with a reset that can be reached."""
+        low, high = self._array("range_low"), self._array("range_high")
+        self._report(
+            low >= high,
+            "range_low",
+            lambda row: f"{low[row]:g} is not below range_high {high[row]:g}",
+            "range_low < range_high",
+        )
+        nearest_below = np.full(len(self.table), np.nan)
+        for level in LEVELS:
+            limit = self._array(level)
+            self._order(level, limit, nearest_below)
+            nearest_below = np.fmax(nearest_below, limit)
+            self._in_range(level, limit, low, high)
+        L, H = self._array("L"), self._array("H")
+        lowest_high, highest_low = np.fmin(H, self._array("HH")), np.fmax(L, self._array("LL"))
+        for level in LEVELS:
+            limit, reset = self._array(level), self._array(f"{level}_reset")
+            if level in ("H", "HH"):
+                self._reset(level, limit, reset, reset > limit, reset <= np.fmax(highest_low, low), "below")
+            else:
+                self._reset(level, limit, reset, reset < limit, reset >= np.fmin(lowest_high, high), "above")
+            self._needs(~np.isnan(reset), f"{level}_reset", ~np.isnan(limit), level)
+            for delay in (f"{level}_on_delay", f"{level}_off_delay"):
+                given = np.array([value is not None for value in self.values[delay]], bool)
+                self._needs(given, delay, ~np.isnan(limit), level)
+
+    def rules(self) -> None:
+        """A rate needs its time and a time its rate; a tolerance of standing still needs its time."""
+        rate, over = ~np.isnan(self._array("rate")), self._array("rate_over") > 0
+        self._needs(rate, "rate", over, "rate_over")
+        self._needs(over, "rate_over", rate, "rate")
+        stuck = self._array("stuck_after") > 0
+        self._needs(~np.isnan(self._array("stuck_within")), "stuck_within", stuck, "stuck_after")
+
+    def _order(self, level: str, limit: NDArray[np.float64], below: NDArray[np.float64]) -> None:
+        self._report(
+            limit <= below,
+            level,
+            lambda row: f"{limit[row]:g} is not above {below[row]:g}, a lower limit",
+            "LL < L < H < HH",
+        )
+
+    def _in_range(
+        self, level: str, limit: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+    ) -> None:
+        self._report(
+            (limit < low) | (limit > high),
+            level,
+            lambda row: f"{limit[row]:g} is outside the range {low[row]:g} to {high[row]:g}",
+            "a limit within the physical range",
+        )
+
+    def _reset(
+        self,
+        level: str,
+        limit: NDArray[np.float64],
+        reset: NDArray[np.float64],
+        wrong_side: Mask,
+        too_far: Mask,
+        side: str,
+    ) -> None:
+        def problem(row: int) -> str:
+            return f"{reset[row]:g} for {level} {limit[row]:g}"
+
+        column = f"{level}_reset"
+        self._report(wrong_side, column, problem, f"a value at {level} or {side} it")
+        expected = "a value that is reached within the physical range and before the limits of the other side"
+        self._report(too_far & ~wrong_side, column, problem, expected)
+
+    def _needs(self, given: Mask, column: str, present: Mask, other: str) -> None:
+        self._report(given & ~present, column, lambda row: f"is given without {other}", f"{other} too")
+
+    def _report(self, where: Mask, column: str, problem: Callable[[int], str], expected: str) -> None:
+        for row in np.flatnonzero(where).tolist():
+            self._add(row, column, problem(row), expected)
+
+    def _add(self, row: int, column: str, problem: str, expected: str) -> None:
+        file, line = self.table.places[row]
+        self.mistakes.add(file, line, column, problem, expected)
+
+    def _array(self, column: str) -> NDArray[np.float64]:
+        return np.array(self.values[column], np.float64)
