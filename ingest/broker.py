@@ -227,7 +227,7 @@ class Mosquitto:
             f"user {_own_name()}",
             "max_queued_messages 0",
             "max_queued_bytes 0",
-            "max_inflight_messages 0",  # each client's own receive maximum rules
+            "max_inflight_messages 65535",  # so each client's own receive maximum rules; 0 would ignore it
             "queue_qos0_messages true",
             f"message_size_limit {self.message_limit}",
             f"max_packet_size {self.message_limit + 128 * 1024}",
