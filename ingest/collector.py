@@ -160,6 +160,7 @@ class Collector:
         self._pause = self.BACK_OFF[0]
         self._thread: threading.Thread | None = None
         self._failure = ""
+        self._tried = False
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._client = self._make_client(host, port, user, password)
@@ -170,6 +171,11 @@ class Collector:
     def connected(self) -> bool:
         """Connected and subscribed."""
         return self._state is _State.UP
+
+    @property
+    def lost(self) -> bool:
+        """There is no connection, although it was tried: nothing will arrive until it is back."""
+        return self._state in (_State.DOWN, _State.CONNECTING) and self._tried
 
     def listening(self, now: int) -> bool:
         """Connected, and caught up with the broker: a point that is not heard now is really silent.
@@ -246,7 +252,7 @@ class Collector:
         client.on_publish = self._on_publish
         client.received = self._received
         client.on_socket_register_write = _nothing  # so that paho queues what is to be sent: see _write
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = FOREVER
         properties.ReceiveMaximum = self._in_flight
         client.connect_async(host, port, self.KEEPALIVE, clean_start=False, properties=properties)
@@ -286,6 +292,7 @@ class Collector:
     def _down(self, why: str) -> None:
         """No connection; try again after a pause that doubles."""
         self._state = _State.DOWN
+        self._tried = True
         self.problem = why
         self.counts["connect_failed" if self._pause > self.BACK_OFF[0] else "disconnected"] += 1
         self._attempt_at = stopwatch() + self._pause
@@ -294,7 +301,7 @@ class Collector:
         self._arrived_bytes = self._unacknowledged = 0
 
     def _on_connect(
-        self, client: Client, _: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties
+        self, client: Client, _: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if reason.is_failure:  # paho closes the socket and tells on_disconnect
             self._failure = f"the broker refused: {reason}"
@@ -306,7 +313,7 @@ class Collector:
         client.subscribe([(READINGS, never), (STATUS, once), (ECHO_TOPIC, never)])
 
     def _on_subscribe(
-        self, client: Client, _: Any, mid: int, reasons: list[ReasonCode], properties: Properties
+        self, client: Client, _: Any, mid: int, reasons: list[ReasonCode], properties: Properties | None
     ) -> None:
         readings, status, echo = reasons
         if readings.is_failure or status.is_failure:
@@ -319,7 +326,12 @@ class Collector:
         self.problem = ""
 
     def _on_disconnect(
-        self, client: Client, _: Any, flags: DisconnectFlags, reason: ReasonCode, properties: Properties
+        self,
+        client: Client,
+        _: Any,
+        flags: DisconnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
     ) -> None:
         self._down(self._failure or f"disconnected: {reason}")
         self._failure = ""
@@ -357,7 +369,7 @@ class Collector:
         self._arrived.append(Message(topic, payload, mid, qos, dup, retain, self._connection))
 
     def _on_publish(
-        self, client: Client, _: Any, mid: int, reason: ReasonCode, properties: Properties
+        self, client: Client, _: Any, mid: int, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if reason.is_failure:
             self._backlog.refused = True
