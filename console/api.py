@@ -1,0 +1,313 @@
+"""The HTTP API: alerts and answers to them, current values, dead letters, health; within a token's scope."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Depends, FastAPI, Query, Response
+from fastapi import Path as InPath
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from sqlalchemy import Engine
+
+from alerting import store
+from alerting.alert import Answer, Condition, Receipt
+from alerting.database import DeskBusy, DeskUnwritable, reading
+from alerting.desk import Desk
+from alerting.sender import Counts
+from console import guard, scope, tokens
+from console.guard import Refused, not_found
+from console.metrics import JudgeStatus, Requests, Scrape
+from console.models import (
+    Action,
+    AlertOut,
+    AlertPage,
+    Alerts,
+    DeadLetterOut,
+    DeadLetters,
+    Error,
+    Health,
+    Note,
+    ReceiptOut,
+    ValueOut,
+    Values,
+)
+from ingest.journal_reader import dead_letters
+from ingest.last_values import LastValues, NoLastValues
+from registry.clock import SECOND, Clock
+from registry.model import Registry
+from streams.finding import Tier
+
+PREFIX = "/api/v1"
+
+JUDGE_FRESH = 10 * SECOND
+"""How old the judge's word on itself may be before the whole is not ready."""
+
+QUALITY = ("good", "uncertain", "bad")
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """What the API stands on."""
+
+    desk: Desk
+    database: Engine
+    registry: Callable[[], Registry]  # the version in force
+    clock: Clock
+    journal: Path  # folder
+    values: Path  # file of last values
+    status: Callable[[], JudgeStatus | None]  # None before the judge has said anything
+    sender: Counts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a token that is valid, and what it covers in the registry in force."""
+
+    person: str
+    scope: store.Scope
+
+
+def create_app(deps: Dependencies) -> FastAPI:
+    """The application, wired; it starts nothing and holds nothing open."""
+    app = FastAPI(
+        title="Fenghuo",
+        summary="Early warning for industrial safety: alerts, who has them, and what was done.",
+        version="1",
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,  # its scripts come from elsewhere, and a plant's network is closed
+        redoc_url=None,
+    )
+    requests = Requests()
+    guard.install(app, requests)
+    bearer = HTTPBearer(
+        auto_error=False, scheme_name="token", description="Made by `fenghuo token create`; obeys its scope."
+    )
+
+    def caller(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Caller:
+        with reading(deps.database) as connection:
+            token = tokens.find(connection, given.credentials) if given else None
+        if token is None:
+            raise Refused(
+                401,
+                "unauthorized",
+                "give a valid token: Authorization: Bearer …",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        return Caller(token.person, scope.Scope.parse(token.scope).within(deps.registry()))
+
+    Asking = Annotated[Caller, Depends(caller)]
+
+    def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+        return {status: {"model": Error, "description": WHY[status]} for status in (*statuses, 503)}
+
+    public = APIRouter(prefix=PREFIX, tags=["health"])
+    api = APIRouter(prefix=PREFIX, responses=documented(401, 404, 422))
+    answers = APIRouter(prefix=PREFIX, tags=["answers"], responses=documented(401, 403, 404, 422))
+    metrics = APIRouter(tags=["health"], responses=documented(401, 403))
+
+    # -- health --------------------------------------------------------------------------------
+
+    @public.get("/health", operation_id="health")
+    def health() -> Health:
+        """The process is alive."""
+        return Health(status="ok")
+
+    @public.get("/ready", operation_id="ready", responses=documented())
+    def ready() -> Health:
+        """The desk's database can be read, and the judging process has said lately that it is at work."""
+        try:
+            with reading(deps.database) as connection:
+                connection.exec_driver_sql("SELECT 1 FROM state").first()
+        except (DeskBusy, DeskUnwritable) as error:
+            raise Refused(503, "not_ready", "the desk's database cannot be read") from error
+        said = deps.status()
+        if said is None or deps.clock.now() - said.time > JUDGE_FRESH:
+            raise Refused(503, "not_ready", "the judging process has not been heard of lately")
+        return Health(status="ready")
+
+    # -- alerts --------------------------------------------------------------------------------
+
+    @api.get("/alerts", operation_id="listAlerts", tags=["alerts"])
+    def list_alerts(
+        asking: Asking,
+        open: Annotated[bool | None, Query(description="true: not closed; false: closed")] = None,
+        tier: Annotated[Literal["I", "II", "III", "IV"] | None, Query(description="this or worse")] = None,
+        condition: Condition | None = None,
+        answer: Answer | None = None,
+        enterprise: Annotated[str | None, Query(max_length=18, description="credit code")] = None,
+        rule: Annotated[str | None, Query(max_length=64, examples=["limit.high"])] = None,
+        raised_from: Annotated[int | None, Query(ge=0, le=MAX, description="µs, inclusive")] = None,
+        raised_before: Annotated[int | None, Query(ge=0, le=MAX, description="µs, exclusive")] = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = 100,
+        cursor: Annotated[
+            str | None,
+            Query(pattern=r"^[0-9]{1,18}-[0-9a-f]{1,32}$", description="`next` of the page before"),
+        ] = None,
+    ) -> Alerts:
+        """Alerts that the token may see, the newest first."""
+        with reading(deps.database) as connection:
+            found = store.alerts(
+                connection,
+                asking.scope,
+                open=open,
+                tier=Tier[tier] if tier else None,
+                condition=condition,
+                answer=answer,
+                enterprise=enterprise,
+                rule=rule,
+                raised_from=raised_from,
+                raised_before=raised_before,
+                after=_place(cursor),
+                limit=limit + 1,
+            )
+        page = found[:limit]
+        return Alerts(
+            items=[AlertOut.model_validate(alert) for alert in page],
+            next=f"{page[-1].raised}-{page[-1].id}" if len(found) > limit else None,
+        )
+
+    @api.get("/alerts/{id}", operation_id="readAlert", tags=["alerts"])
+    def read_alert(id: Id, asking: Asking) -> AlertPage:
+        """One alert with its history, its evidence and whom it was sent to."""
+        with reading(deps.database) as connection:
+            alert = store.alert(connection, asking.scope, id)
+            if alert is None:
+                raise not_found()
+            return AlertPage.of(
+                alert,
+                store.steps(connection, asking.scope, id),
+                store.findings(connection, asking.scope, id),
+                store.notices(connection, asking.scope, id),
+            )
+
+    def answer_alert(
+        id: str, asking: Caller, say: Callable[[str, str, int, str], Receipt], note: str
+    ) -> ReceiptOut:
+        with reading(deps.database) as connection:
+            if store.alert(connection, asking.scope, id) is None:
+                raise not_found()
+        if not asking.person:
+            raise Refused(403, "nobody", "this token speaks for no person, so it cannot answer an alert")
+        return ReceiptOut.model_validate(say(id, asking.person, deps.clock.now(), note))
+
+    @answers.post("/alerts/{id}/confirm", operation_id="confirmAlert")
+    def confirm(id: Id, asking: Asking, body: Note | None = None) -> ReceiptOut:
+        """The token's person says that they have it. Stops the clock if they were asked."""
+        return answer_alert(id, asking, deps.desk.confirm, body.note if body else "")
+
+    @answers.post("/alerts/{id}/take-over", operation_id="takeOverAlert")
+    def take_over(id: Id, asking: Asking, body: Note | None = None) -> ReceiptOut:
+        """The token's person makes it theirs, although another was asked."""
+        return answer_alert(id, asking, deps.desk.take_over, body.note if body else "")
+
+    @answers.post("/alerts/{id}/act", operation_id="actOnAlert")
+    def act(id: Id, asking: Asking, body: Action) -> ReceiptOut:
+        """The record of what was done about it."""
+        return answer_alert(id, asking, deps.desk.act, body.note)
+
+    # -- what arrives ----------------------------------------------------------------------------
+
+    @api.get("/enterprises/{code}/values", operation_id="readValues", tags=["values"])
+    def read_values(code: Annotated[str, InPath(max_length=64)], asking: Asking) -> Values:
+        """The newest value of every point of an enterprise."""
+        registry = deps.registry()
+        if scope.enterprise(registry, asking.scope, code) is None:
+            raise not_found()
+        return _values(registry, code, deps.values)
+
+    @api.get("/dead-letters", operation_id="listDeadLetters", tags=["values"])
+    def list_dead_letters(
+        asking: Asking,
+        limit: Annotated[int, Query(ge=1, le=200)] = 100,
+        cursor: Annotated[int | None, Query(ge=1, le=MAX, description="`next` of the page before")] = None,
+    ) -> DeadLetters:
+        """Messages that could not be used, the newest first: all of them for the system, else those of the
+        topics of the enterprises that the token covers."""
+        prefixes = None
+        if not asking.scope.system:
+            seen = scope.enterprises(deps.registry(), asking.scope)
+            prefixes = [f"fenghuo/v1/{code}/" for code in seen]
+        found = dead_letters(deps.journal, limit=limit + 1, before=cursor, topic_prefixes=prefixes)
+        page = found[:limit]
+        return DeadLetters(
+            items=[
+                DeadLetterOut(
+                    id=id,
+                    time=letter.time,
+                    topic=letter.topic,
+                    reason=letter.reason,
+                    detail=letter.detail,
+                    head=letter.head.decode("utf-8", "backslashreplace"),
+                )
+                for id, letter in page
+            ],
+            next=page[-1][0] if len(found) > limit else None,
+        )
+
+    # -- metrics ---------------------------------------------------------------------------------
+
+    collected = CollectorRegistry()
+    collected.register(Scrape(deps.database, deps.status, requests, deps.sender))
+
+    @metrics.get("/metrics", operation_id="metrics", response_class=Response)
+    def read_metrics(asking: Asking) -> Response:
+        """For Prometheus; they count over all enterprises, so they need a token of scope `system`."""
+        if not asking.scope.system:
+            raise Refused(403, "forbidden", "metrics need a token of scope system")
+        return Response(generate_latest(collected), media_type=CONTENT_TYPE_LATEST)
+
+    for router in (public, api, answers, metrics):
+        app.include_router(router)
+    return app
+
+
+MAX = 10**18
+Id = Annotated[str, InPath(max_length=64, description="alert id", examples=["4be1c03fa2d7756e90aa"])]
+
+WHY = {
+    401: "No valid token",
+    403: "The token may see this, but not do it",
+    404: "Not there, or not within the token's scope: the answer is the same",
+    422: "The request is not as described",
+    503: "Not just now; nothing was done",
+}
+
+
+def _place(cursor: str | None) -> tuple[int, str] | None:
+    if cursor is None:
+        return None
+    raised, _, id = cursor.partition("-")
+    return int(raised), id
+
+
+def _values(registry: Registry, code: str, path: Path) -> Values:
+    rows = registry.rows[code]
+    if not rows:
+        return Values(enterprise=code, version=registry.version, items=[])
+    first, last = min(rows.values()), max(rows.values())
+    with LastValues.open(path) as table:
+        if table.version != registry.version:
+            raise NoLastValues("the registry has just changed")
+        look = table.read(first, last + 1)
+    points = registry.points
+    items = []
+    for id, row in rows.items():
+        place = row - first
+        time, value = int(look.newest[place]), float(look.value[place])
+        heard = time > 0
+        items.append(
+            ValueOut(
+                point=id,
+                name=points.name[row],
+                kind=points.kind[row],
+                unit=points.engineering_unit[row],
+                place=points.place[row],
+                time=time if heard else None,
+                value=value if heard and np.isfinite(value) else None,
+                quality=QUALITY[look.quality[place]] if heard else None,
+            )
+        )
+    return Values(enterprise=code, version=registry.version, items=items)
