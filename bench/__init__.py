@@ -1,0 +1,1 @@
+"""Benchmarks: they print a table and write build/bench.json; nothing here is a test."""
