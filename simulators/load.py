@@ -130,7 +130,8 @@ def run(
         rate: readings a second for the whole fleet, 0 for a closed loop. The time of a round is cut to whole
             milliseconds, so a little more may be sent.
         mode: "spread", messages evenly over the time of a round; "burst", all at its beginning.
-        settle: seconds at the end in which nothing new begins, so that every excursion can end.
+        settle: seconds at the end in which nothing new begins, so that every excursion can end: twice the
+            on-delay, the off-delay and a second are enough.
         connections: how many share the fleet's messages; 0 is one for each enterprise.
         window: messages of a connection without a PUBACK.
         start: device time of the first round, µs UTC; now if left out.
