@@ -1,0 +1,362 @@
+"""The point engine: takes rounds, gives findings; pure, for all points of a shard at once.
+
+It is equal to judging the readings one by one in their order (tests/model holds it to that). A batch first
+passes the sieve, which finds the few readings that can change the state of a limit; those are judged one by one,
+the others only leave their last value. Rate, stuck and disagreement work on whole batches and cost nothing
+where no point has them. What each rule does is said in docs/point-rules.md.
+"""
+
+from dataclasses import dataclass
+from math import isfinite, nan
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.readings import GatewayStatus, Qualities, Readings, Round, Times, Values
+from registry.model import Registry
+from streams.episodes import (
+    CLOCK,
+    CLOSED,
+    HIGH,
+    LOW,
+    OPEN,
+    RANGE,
+    RATE,
+    SILENT,
+    STUCK,
+    Book,
+    kind_of,
+)
+from streams.finding import Finding
+from streams.hold import Hold
+from streams.limits import Limits
+from streams.order import AHEAD, Order, Verdict
+from streams.physical_range import PhysicalRange
+from streams.rate import Rate
+from streams.redundancy import Redundancy
+from streams.sieve import Index, Sieve
+from streams.silence import Silence
+from streams.state import Packed, Rows
+from streams.stuck import Stuck
+
+FORMAT = 1
+"""Of a snapshot; a change of any stage's state raises it."""
+
+
+class SnapshotError(ValueError):
+    """A snapshot that cannot be restored: torn, of another format, or of another registry version."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the readings, since this engine was made."""
+
+    judged: int = 0
+    late: int = 0
+    duplicate: int = 0
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    format: int
+    version: str
+    now: int
+    listening: bool
+    listened: int
+    rows: dict[str, dict[str, Packed]]
+    open: list[tuple[str, int, Finding]]
+    held: dict[str, list[Finding]]
+
+
+class PointEngine:
+    """The rules of all points of one registry version, and their state.
+
+    Not for several threads. Times are µs; ``now`` is the arrival time at the engine's place in the journal.
+    """
+
+    def __init__(self, registry: Registry, now: int) -> None:
+        self.counts = Counts()
+        self._hold = Hold()
+        self._build(registry, now)
+        self._prepare()
+
+    @property
+    def now(self) -> int:
+        return self._silence.now
+
+    @property
+    def newest(self) -> Times:
+        """By row: time of the newest judged reading, NEVER if none. Not to be written to; likewise:"""
+        return self._order.newest
+
+    @property
+    def value(self) -> Values:
+        """By row: last judged value, NaN if none or unknown."""
+        return self._order.value
+
+    @property
+    def quality(self) -> Qualities:
+        """By row: quality of the last judged value, BAD if none."""
+        return self._order.quality
+
+    def apply(self, round: Round) -> list[Finding]:
+        """Judge one round: the passing of time, then gateways' status, then readings.
+
+        A round that brings a new version is for :meth:`reconfigure`. Raises ValueError where the round is
+        earlier than one before.
+        """
+        findings = self.advance(round.time, round.listening)
+        if not round.status and not len(round.readings):
+            return findings
+        for self._book.place, status in enumerate(round.status):
+            self._status(status)
+        findings += self._take()
+        if len(round.readings):
+            self._judge(round.readings)
+            findings += self._take()
+        return findings
+
+    def advance(self, now: int, listening: bool = True) -> list[Finding]:
+        """Let time pass until ``now``. Raises ValueError where that is earlier than before."""
+        silence = self._silence
+        if now < silence.now:
+            raise ValueError(f"time goes back from {silence.now} to {now}")
+        findings = self._hold.release() if now > silence.now else []
+        silence.elapse(now, listening)
+        self._book.arrival, self._book.place = now, 0
+        lost = silence.notice(self._book)
+        if len(lost):
+            self._forget(lost)
+            findings += self._take()
+        return findings
+
+    def next_deadline(self) -> int | None:
+        """Arrival time before which :meth:`advance` gives nothing; None if time alone can bring nothing."""
+        if self._hold.held:
+            return self.now + 1
+        return self._silence.next_deadline()
+
+    def _take(self) -> list[Finding]:
+        return self._hold.filter(self._book.take())
+
+    def _judge(self, readings: Readings) -> None:
+        order, arrival = self._order, self.now
+        row, time, value = readings.row.astype(np.intp), readings.time, readings.value
+        quiet = self._sieve.quiet(row, time, value, order.newest, arrival + AHEAD)
+        places: NDArray[np.intp] | None = None
+        if quiet.all():
+            self._leave(row, time, value, readings.quality)
+        else:
+            self._leave(row[quiet], time[quiet], value[quiet], readings.quality[quiet])
+            time, value = time.copy(), value.copy()
+            for place in np.flatnonzero(~quiet).tolist():
+                judged = self._one(
+                    place,
+                    int(row[place]),
+                    int(time[place]),
+                    float(value[place]),
+                    int(readings.quality[place]),
+                )
+                if judged is not None:
+                    quiet[place] = True
+                    time[place], value[place] = judged
+            places = np.flatnonzero(quiet)
+            row, time, value = row[places], time[places], value[places]
+        self.counts.judged += len(row)
+        if self._batch_rules:
+            if places is None:
+                places = np.arange(len(row))
+            for rule in self._batch_rules:
+                rule.judge(places, row, time, value, self._book)
+
+    def _leave(self, row: Index, time: Times, value: Values, quality: Qualities) -> None:
+        """Keep the last values of readings that change nothing else (of a repeated row, the last one stays)."""
+        order = self._order
+        order.newest[row] = time
+        order.value[row] = value
+        order.quality[row] = quality
+        self._silence.heard[row] = self._silence.listened
+
+    def _one(self, place: int, row: int, time: int, value: float, quality: int) -> tuple[int, float] | None:
+        """One reading through all rules of single readings: its judged time, and its value where it is known."""
+        book, order = self._book, self._order
+        book.place = place
+        if not isfinite(value):
+            value = nan
+        verdict, time = order.judge(row, time, value, self.now, book)
+        if verdict is Verdict.DUPLICATE:
+            self.counts.duplicate += 1
+            return None
+        self._silence.hear(row, book)
+        judged = None
+        if verdict is Verdict.LATE:
+            self.counts.late += 1
+            self._limits.late(row, time, value, book)
+        else:
+            order.value[row], order.quality[row] = value, quality
+            out = self._range.judge(row, time, value, book)
+            self._limits.judge(row, time, value, out, book)
+            judged = time, nan if out else value
+        if order.troubled(row) or self._range.troubled(row, book) or self._limits.troubled(row, book):
+            self._sieve.watch(row)
+        else:
+            low, high, until = self._limits.band(row)
+            self._sieve.set(row, max(low, self._range.low[row]), min(high, self._range.high[row]), until)
+        return judged
+
+    def _status(self, status: GatewayStatus) -> None:
+        if status.online:
+            self._silence.online(status.gateway, self._book)
+        else:
+            self._forget(self._silence.go_offline(status.gateway, self._book))
+
+    def _forget(self, rows: Index) -> None:
+        """Silence: nobody can know any more what the open findings of these points say."""
+        book, now = self._book, self.now
+        self._sieve.watch(rows)
+        for rule in (RANGE, LOW, HIGH, RATE, STUCK):
+            for row in rows[book.flag[rule][rows] == OPEN].tolist():
+                book.unknown(rule, row, now)
+        if self._redundancy.has.any():
+            self._redundancy.forget(rows, now, book)
+
+    def reconfigure(self, registry: Registry, now: int, listening: bool = True) -> list[Finding]:
+        """From ``now`` on judge by another version; state goes with enterprise code and point, gateway or group id.
+
+        What is no more ends its findings as WITHDRAWN, or EASED where only the worse limit is gone.
+        """
+        findings = self.advance(now, listening) + self._hold.release()
+        old, book, silence = self.registry, self._book, self._silence
+        rows, intervals = self._rows(), silence.has
+        self._build(registry, now)
+        matches = {"point": _match(_points(old), _points(registry))}
+        matches["gateway"] = _match(_gateways(old), _gateways(registry))
+        matches["group"] = _match(_groups(old), _groups(registry))
+        for (name, kind), array in self._rows().items():
+            array.carry(rows[name, kind], *matches[kind])
+        here, there = matches["point"]
+        anew = np.ones(len(registry.points), np.bool_)
+        anew[here[intervals[there]]] = False
+        self._silence.resume(silence, anew)
+        self._order.trust(here[_homes(registry)[here] != _homes(old)[there]])
+        for stage in (self._limits, self._rate, self._stuck, self._redundancy):
+            stage.prune()
+        self._book.arrival = now
+        for rule, index in self._book.carry(book, matches):
+            self._withdraw(rule, index, now)
+        self._prepare()
+        return findings + self._book.take()
+
+    def _withdraw(self, rule: str, index: int, now: int) -> None:
+        """Say of an open finding, whose subject still is, if its rule or limit is no more."""
+        has = {
+            SILENT: self._silence.has,
+            RANGE: self._range.has,
+            RATE: self._rate.has,
+            STUCK: self._stuck.has,
+        }
+        if rule in (LOW, HIGH):
+            self._limits.withdraw(rule, index, now, self._book)
+        elif (rule in has and not has[rule][index]) or (rule == CLOCK and not self._order.faulty(index)):
+            self._book.withdraw(rule, index, now)
+
+    def snapshot(self) -> bytes:
+        """All state, for :meth:`restore`; taken between rounds."""
+        silence = self._silence
+        return msgspec.msgpack.encode(
+            Snapshot(
+                format=FORMAT,
+                version=self.registry.version,
+                now=silence.now,
+                listening=silence.listening,
+                listened=silence.listened,
+                rows={name: rows.pack() for (name, _), rows in self._rows().items()},
+                open=[(rule, index, finding) for (rule, index), finding in self._book.open.items()],
+                held=self._hold.held,
+            )
+        )
+
+    @classmethod
+    def restore(cls, registry: Registry, blob: bytes) -> "PointEngine":
+        """The engine as it was. ``registry`` is the version it had (then reconfigure); else SnapshotError."""
+        try:
+            snapshot = msgspec.msgpack.decode(blob, type=Snapshot)
+            if snapshot.format != FORMAT or snapshot.version != registry.version:
+                raise SnapshotError(f"format {snapshot.format}, version {snapshot.version}")
+            engine = cls(registry, snapshot.now)
+            for (name, _), rows in engine._rows().items():
+                rows.load(snapshot.rows[name])
+        except (msgspec.DecodeError, KeyError, IndexError) as error:
+            raise SnapshotError(f"not a snapshot of this registry: {error}") from error
+        engine._book.load(snapshot.open)
+        engine._hold.held = snapshot.held
+        engine._order.count()
+        silence = engine._silence
+        silence.listening, silence.listened = snapshot.listening, snapshot.listened
+        engine._prepare()
+        return engine
+
+    def _build(self, registry: Registry, now: int) -> None:
+        self.registry = registry
+        self._book = Book(registry)
+        self._order = Order(registry)
+        self._limits = Limits(registry)
+        self._range = PhysicalRange(registry)
+        self._rate = Rate(registry)
+        self._stuck = Stuck(registry)
+        self._redundancy = Redundancy(registry)
+        self._silence = Silence(registry, now)
+        self._batch_rules = [rule for rule in (self._rate, self._stuck, self._redundancy) if rule.has.any()]
+
+    def _prepare(self) -> None:
+        """Make anew what follows from the state: the sieve, and when the next point becomes silent."""
+        self._silence.reckon(self._book)
+        low, high = self._limits.bands()
+        self._sieve = Sieve(np.maximum(low, self._range.low), np.minimum(high, self._range.high))
+        watched = self._limits.moving() | self._order.all_troubled() | self._silence.unheard(self._book)
+        for rule in (RANGE, LOW, HIGH):
+            watched |= self._book.flag[rule] != CLOSED
+        self._sieve.watch(np.flatnonzero(watched))
+
+    def _rows(self) -> dict[tuple[str, str], Rows]:
+        """All state that is kept in rows, by name and by what a row is."""
+        rows = {
+            ("order", "point"): self._order.rows,
+            ("limits", "point"): self._limits.rows,
+            ("rate", "point"): self._rate.rows,
+            ("stuck", "point"): self._stuck.rows,
+            ("members", "point"): self._redundancy.rows,
+            ("groups", "group"): self._redundancy.groups,
+            ("silence", "point"): self._silence.rows,
+            ("gateways", "gateway"): self._silence.gateways,
+        }
+        return rows | {(f"book {rule}", kind_of(rule)): rows for rule, rows in self._book.rows.items()}
+
+
+def _points(registry: Registry) -> list[tuple[str, str]]:
+    gateways = registry.points.gateway.tolist()
+    return [
+        (registry.gateways[gateway].enterprise, point)
+        for gateway, point in zip(gateways, registry.points.id, strict=True)
+    ]
+
+
+def _gateways(registry: Registry) -> list[tuple[str, str]]:
+    return [(gateway.enterprise, gateway.id) for gateway in registry.gateways]
+
+
+def _groups(registry: Registry) -> list[tuple[str, str]]:
+    return [(group.enterprise, group.id) for group in registry.groups]
+
+
+def _homes(registry: Registry) -> NDArray[np.str_]:
+    """Id of every point's gateway."""
+    return np.array([gateway.id for gateway in registry.gateways], np.str_)[registry.points.gateway]
+
+
+def _match(old: list[tuple[str, str]], new: list[tuple[str, str]]) -> tuple[Index, Index]:
+    """Where what is in both is in the new, and in the old."""
+    place = {name: index for index, name in enumerate(old)}
+    pairs = [(here, place[name]) for here, name in enumerate(new) if name in place]
+    here, there = np.array(pairs, np.intp).reshape(-1, 2).T
+    return here, there

@@ -1,0 +1,53 @@
+"""Hold: an excursion that is already over when it is heard of rings nobody.
+
+A finding that begins more than a minute before its arrival (a gateway sent what it had stored) is held
+until the arrival time moves on. If it also ends within that arrival time, and that long ago, one message
+is left of it: ended, late, at the worst level reached. Otherwise all its messages follow as they were.
+So the outcome does not depend on how the readings that arrived together were cut into rounds.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from registry.clock import MINUTE
+from streams.episodes import CLOCK, OFFLINE, SILENT
+from streams.finding import Finding, Phase
+
+OLD = MINUTE
+
+ON_ARRIVAL = frozenset({CLOCK, OFFLINE, SILENT})
+"""Rules that run on arrival time: theirs are never held."""
+
+
+class Hold:
+    def __init__(self) -> None:
+        self.held: dict[str, list[Finding]] = {}
+
+    def filter(self, findings: Iterable[Finding]) -> list[Finding]:
+        """Those that can be told now, in order; the others are kept."""
+        told: list[Finding] = []
+        for finding in findings:
+            old = finding.time < finding.arrival - OLD
+            if finding.id in self.held:
+                self.held[finding.id].append(finding)
+                if finding.phase is Phase.ENDED:
+                    messages = self.held.pop(finding.id)
+                    told += [_evidence(messages)] if old else messages
+            elif finding.phase is Phase.BEGUN and old and finding.rule not in ON_ARRIVAL:
+                self.held[finding.id] = [finding]
+            else:
+                told.append(finding)
+        return told
+
+    def release(self) -> list[Finding]:
+        """The arrival time has moved on: what is held is still active and has to be told."""
+        told = [finding for messages in self.held.values() for finding in messages]
+        self.held.clear()
+        return told
+
+
+def _evidence(messages: list[Finding]) -> Finding:
+    worst = max(messages, key=lambda finding: (finding.tier or 0, -finding.seq))
+    end = messages[-1]
+    return msgspec.structs.replace(worst, seq=1, phase=end.phase, time=end.time, late=True)

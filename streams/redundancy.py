@@ -1,0 +1,94 @@
+"""Redundancy: points that should agree, and for how long they have not.
+
+T is the earliest of the known members' newest times. Whenever T increases, and two members or more are
+known, the spread of their last values is held against the tolerance; a spread above it for at least
+the delay (from T to T) is a disagreement. A bad, silent or out-of-range member is not known.
+
+Left open by the contract, and decided so:
+- With fewer than two known members an open disagreement is UNKNOWN; a running delay keeps running.
+- A member that became silent, or whose gateway went offline, or that is new in its group, is known again by
+  its next known reading.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+
+from ingest.readings import Times, Values
+from registry.model import Registry
+from streams.episodes import CLOSED, DISAGREEMENT, Book
+from streams.sieve import Index
+from streams.state import NEVER, Rows
+
+
+class Redundancy:
+    def __init__(self, registry: Registry) -> None:
+        points = registry.points
+        self._groups = registry.groups
+        self._group = points.group
+        self._id, self._unit = points.id, points.engineering_unit
+        self.has = points.group >= 0
+        order = np.argsort(points.group, kind="stable")
+        first = np.searchsorted(points.group[order], np.arange(len(self._groups) + 1))
+        self._members = [order[a:b].tolist() for a, b in pairwise(first)]
+        self.rows = Rows(len(points), time=np.int64(NEVER), value=np.float64(np.nan))
+        self._time: Times = self.rows["time"]
+        self._value: Values = self.rows["value"]
+        self.groups = Rows(len(self._groups), judged=np.int64(NEVER), since=np.int64(NEVER))
+        self._judged: Times = self.groups["judged"]
+        self._since: Times = self.groups["since"]
+
+    def judge(self, place: Index, row: Index, time: Times, value: Values, book: Book) -> None:
+        """Readings in order, NaN where unknown; place is their number in the round."""
+        for i in np.flatnonzero(self.has[row]).tolist():
+            at = int(row[i])
+            self._time[at], self._value[at] = time[i], value[i]
+            book.place = int(place[i])
+            self._evaluate(int(self._group[at]), int(time[i]), book)
+
+    def forget(self, rows: Index, time: int, book: Book) -> None:
+        """These points are not known any more, by silence noticed at this time."""
+        rows = rows[self.has[rows]]
+        self._value[rows] = np.nan
+        for group in np.unique(self._group[rows]).tolist():
+            self._evaluate(group, time, book)
+
+    def _evaluate(self, group: int, time: int, book: Book) -> None:
+        known = {row: v for row in self._members[group] if (v := float(self._value[row])) == v}
+        if len(known) < 2:
+            book.unknown(DISAGREEMENT, group, time)
+            return
+        now = min(int(self._time[row]) for row in known)
+        if now <= int(self._judged[group]):
+            return
+        self._judged[group] = now
+        rule = self._groups[group]
+        spread = max(known.values()) - min(known.values())
+        book.known(DISAGREEMENT, group, now, spread)
+        is_open = book.flag[DISAGREEMENT][group] != CLOSED
+        if spread <= rule.tolerance:
+            self._since[group] = NEVER
+            if is_open:
+                book.end(DISAGREEMENT, group, now, spread)
+            return
+        if self._since[group] == NEVER:
+            self._since[group] = now
+        since = int(self._since[group])
+        if not is_open and now >= since + rule.delay:
+            evidence = tuple(f"{self._id[row]} {value:g}" for row, value in known.items())
+            unit = self._unit[self._members[group][0]]
+            book.begin(
+                DISAGREEMENT,
+                group,
+                since,
+                now,
+                value=spread,
+                limit=rule.tolerance,
+                unit=unit,
+                evidence=evidence,
+            )
+
+    def prune(self) -> None:
+        """A point that is in no group (any more) is not known to any."""
+        self._value[~self.has] = np.nan
+        self._time[~self.has] = NEVER

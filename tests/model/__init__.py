@@ -1,0 +1,1 @@
+"""Slow, plain models of the engines, written from the rules and not from the engines."""
