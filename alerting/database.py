@@ -1,14 +1,15 @@
 """The desk's database: engines with the pragmas that make a commit durable, transactions, migrations."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Dialect, Engine, Insert, Update, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
 
@@ -87,6 +88,27 @@ def reading(engine: Engine) -> Iterator[Connection]:
             yield connection.execution_options(reading=True)
     except DBAPIError as error:
         raise _meaning(error.orig or error) from error
+
+
+def execute_many(connection: Connection, statement: Insert | Update, rows: Sequence[dict[str, Any]]) -> None:
+    """Run a statement for each of the rows, which have equal keys; nothing to do for none.
+
+    SQLAlchemy words the statement, once for each database; the plain values then go straight to the driver,
+    which halves the time of a round of many alerts.
+    """
+    if rows:
+        text, order = _worded(statement, connection.dialect, tuple(rows[0]))
+        values = [tuple(row[key] for key in order) for row in rows] if order else rows
+        connection.exec_driver_sql(text, values)
+
+
+@lru_cache(maxsize=64)
+def _worded(
+    statement: Insert | Update, dialect: Dialect, keys: tuple[str, ...]
+) -> tuple[str, Sequence[str] | None]:
+    """The statement in a database's SQL, and the order of its values; None if it takes them by name."""
+    compiled = statement.compile(dialect=dialect, column_keys=list(keys))
+    return str(compiled), getattr(compiled, "positiontup", None)
 
 
 class Watch(Generic[T]):

@@ -7,11 +7,23 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import asdict, replace
-from sqlalchemy import Connection, Engine, Executable, bindparam, func, insert, select, union_all, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Executable,
+    Insert,
+    Update,
+    bindparam,
+    func,
+    insert,
+    select,
+    union_all,
+    update,
+)
 
 from alerting import ladder, lifecycle, tables, words
 from alerting.alert import Alert, Notice, Receipt, Role, Step
-from alerting.database import DeskBusy, DeskError, DeskUnwritable, Watch, reading, writing
+from alerting.database import DeskBusy, DeskError, DeskUnwritable, Watch, execute_many, reading, writing
 from alerting.lifecycle import REOPEN_WITHIN, Event, Happening, Policy, Result
 from alerting.store import ALERT_COLUMNS, OVER, to_alert
 from registry.model import Person, Registry
@@ -174,17 +186,25 @@ class _Sheet:
                 self._stored.add(id)
             wanted = {alert for _, alert in self._findings.values() if alert}
             fresh = [f for f in findings if f.tier and not f.late and not self._alert_of(f)]
-            if fresh:
-                keys = {(f.rule, f.enterprise, f.subject) for f in fresh}
-                since = min(f.arrival for f in fresh) - REOPEN_WITHIN
-                enterprises = list({f.enterprise for f in fresh})
-                for _, id, *key in sorted(_chunks(connection, _READ_JOINABLE, enterprises, since=since)):
-                    if tuple(key) in keys:
-                        self._newest[tuple(key)] = id
-                wanted.update(self._newest.values())
+            for start in range(0, len(fresh), CHUNK):
+                self._find_joinable(fresh[start : start + CHUNK])
+            wanted.update(self._newest.values())
             self.load_alerts(list(wanted))
         for row in connection.execute(_READ_DUE, {"now": self._now}):
             self._keep(to_alert(row))
+
+    def _find_joinable(self, findings: Sequence[Finding]) -> None:
+        """The newest alert of each finding's rule and subject that is open, or was not long ago."""
+        keys = {(f.rule, f.enterprise, f.subject) for f in findings}
+        values = {
+            "enterprises": list({f.enterprise for f in findings}),
+            "subjects": list({f.subject for f in findings}),
+            "since": min(f.arrival for f in findings) - REOPEN_WITHIN,
+        }
+        rows = self._connection.execute(_READ_JOINABLE, values)
+        for rule, enterprise, subject, _, id in sorted(map(tuple, rows)):  # the newest last
+            if (rule, enterprise, subject) in keys:
+                self._newest[rule, enterprise, subject] = id
 
     def load_alerts(self, ids: Sequence[str]) -> None:
         for row in _chunks(self._connection, _READ_ALERTS, ids):
@@ -306,15 +326,21 @@ class _Sheet:
             person=self._name(happening.person),
             evidence=finding.evidence if finding and finding.subject == "system" else (),
         )
-        written: dict[tuple[Role, str, bool], tuple[str, str]] = {}
+        accounts: dict[str, words.Account] = {}
         for role, person in people.values():
-            holder = person.id == result.alert.holder
-            key = role, person.language, holder
-            if key not in written:
-                written[key] = words.notice(
-                    result.alert, role, occasion, self._registry, person.language, holder=holder
-                )
-            self._notices += _notices(step, role, person, *written[key])
+            language = person.language
+            if language not in accounts:
+                accounts[language] = words.account(result.alert, occasion, self._registry, language)
+            title, text = words.notice(
+                accounts[language],
+                result.alert,
+                role,
+                self._now,
+                self._registry.time_zone,
+                language,
+                holder=person.id == result.alert.holder,
+            )
+            self._notices += _notices(step, role, person, title, text)
         asked = tuple(id for id, (role, _) in people.items() if role is Role.ASKED)
         told = tuple(id for id, (role, _) in people.items() if role is Role.TOLD)
         return replace(step, detail=replace(step.detail, asked=asked, told=told, nobody=occasion.places))
@@ -332,13 +358,13 @@ class _Sheet:
         _insert_or_update(connection, _INSERT_FINDINGS, _UPDATE_FINDINGS, findings, self._stored)
         alerts = (_alert_row(self.alerts[id]) for id in self._changed)
         _insert_or_update(connection, _INSERT_ALERTS, _UPDATE_ALERTS, alerts, self._known)
-        _many(connection, _INSERT_STEPS, [_step_row(step) for step in self._steps])
-        _many(connection, _INSERT_NOTICES, [asdict(notice) for notice in self._notices])
+        execute_many(connection, _INSERT_STEPS, [_step_row(step) for step in self._steps])
+        execute_many(connection, _INSERT_NOTICES, [asdict(notice) for notice in self._notices])
         self.work.notices = len(self._notices)
 
 
-CHUNK = 10_000
-"""Ids in one SELECT; SQLite takes 32,766 parameters, PostgreSQL 65,535."""
+CHUNK = 5_000
+"""Findings or alerts in one SELECT, of up to four parameters each; SQLite takes 32,766, PostgreSQL 65,535."""
 
 _state, _findings, _alerts = tables.state.c, tables.findings.c, tables.alerts.c
 _outbox = tables.outbox.c
@@ -357,8 +383,9 @@ _READ_DUE = (
     .order_by(_alerts.next_due, _alerts.id)
     .with_for_update(skip_locked=True)
 )
-_JOINABLE = select(_alerts.raised, _alerts.id, _alerts.rule, _alerts.enterprise, _alerts.subject).where(
-    _alerts.enterprise.in_(bindparam("ids", expanding=True))
+_JOINABLE = select(_alerts.rule, _alerts.enterprise, _alerts.subject, _alerts.raised, _alerts.id).where(
+    _alerts.enterprise.in_(bindparam("enterprises", expanding=True)),
+    _alerts.subject.in_(bindparam("subjects", expanding=True)),
 )
 _READ_JOINABLE = union_all(
     _JOINABLE.where(_alerts.closed == 0), _JOINABLE.where(_alerts.closed >= bindparam("since"))
@@ -397,26 +424,21 @@ def _write_state(connection: Connection, offset: int | None, version: str) -> No
     new = {"version": version} if offset is None else {"version": version, "offset": str(offset)}
     for key, value in new.items():
         if key not in stored:
-            connection.execute(_INSERT_STATE, {"key": key, "value": value})
+            execute_many(connection, _INSERT_STATE, [{"key": key, "value": value}])
         elif stored[key] != value:
-            connection.execute(_UPDATE_STATE, {"row": key, "value": value})
+            execute_many(connection, _UPDATE_STATE, [{"row": key, "value": value}])
 
 
-def _chunks(connection: Connection, query: Executable, ids: Sequence[str], **values: int) -> Iterator[Any]:
+def _chunks(connection: Connection, query: Executable, ids: Sequence[str]) -> Iterator[Any]:
     """The rows of a query by ids, however many."""
     for start in range(0, len(ids), CHUNK):
-        yield from connection.execute(query, {"ids": ids[start : start + CHUNK], **values})
-
-
-def _many(connection: Connection, statement: Executable, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        connection.execute(statement, rows)
+        yield from connection.execute(query, {"ids": ids[start : start + CHUNK]})
 
 
 def _insert_or_update(
     connection: Connection,
-    inserting: Executable,
-    updating: Executable,
+    inserting: Insert,
+    updating: Update,
     rows: Iterable[dict[str, Any]],
     stored: set[str],
 ) -> None:
@@ -429,8 +451,8 @@ def _insert_or_update(
             old.append(row)
         else:
             new.append(row)
-    _many(connection, inserting, new)
-    _many(connection, updating, old)
+    execute_many(connection, inserting, new)
+    execute_many(connection, updating, old)
 
 
 def _finding_row(finding: Finding, alert: str | None) -> dict[str, Any]:

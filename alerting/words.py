@@ -49,14 +49,9 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "subject.group": ("冗余组 {id}", "redundancy group {id}"),
     "subject.system": ("烽火系统", "the Fenghuo system"),
     # the parts of a notice
-    "title.asked": (
-        "【{tier}】请确认：{who}，{subject}{what}",
-        "[{tier}] please confirm: {who}, {subject} {what}",
-    ),
-    "title.told": (
-        "【{tier}】通知：{who}，{subject}{what}",
-        "[{tier}] for information: {who}, {subject} {what}",
-    ),
+    "title": ("{who}，{subject}{what}", "{who}, {subject} {what}"),
+    "title.asked": ("【{tier}】请确认：{title}", "[{tier}] please confirm: {title}"),
+    "title.told": ("【{tier}】通知：{title}", "[{tier}] for information: {title}"),
     "where": ("{who}，{place}", "{who}, {place}"),
     "happened": ("{where}：{subject}{what}。", "{where}: {subject} {what}."),
     "value": ("当前值 {value}。", "Value {value}."),
@@ -146,6 +141,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "outcome.closed": ("告警此前已关闭；您的答复已记录", "it was closed before; your answer is recorded"),
     # lists
     "list.and": ("、", ", "),
+    "sentences": ("", " "),
 }
 
 _TEMPLATES: dict[str, dict[str, str]] = {
@@ -196,22 +192,26 @@ class Occasion(NamedTuple):
     evidence: tuple[str, ...] = ()
 
 
-def notice(
-    alert: Alert, role: Role, occasion: Occasion, registry: Registry, language: str, *, holder: bool = False
-) -> tuple[str, str]:
-    """The title and the text of a notice.
+class Account(NamedTuple):
+    """What a notice says whoever it goes to, in one language."""
+
+    title: str  # after the tier and what is wanted
+    tier: str
+    text: str
+    video: str
+
+
+def account(alert: Alert, occasion: Occasion, registry: Registry, language: str) -> Account:
+    """What happened, where, by which limit and clause, since when, how late, and why we say so now.
 
     Args:
         alert: as it is after the step that sends the notice.
-        holder: the person who gets it holds the alert.
     """
     zone = registry.time_zone
     tier = say(f"tier.{alert.tier.name}", language)
     who = enterprise_name(registry, alert.enterprise, language)
     subject, place, video = _subject(registry, alert, language)
     what = rule(alert.rule, alert.level, language)
-    title = say(f"title.{role}", language, tier=tier, who=who, subject=subject, what=what)
-
     where = say("where", language, who=who, place=place) if place else who
     said = [say("happened", language, where=where, subject=subject, what=what)]
     key = f"reason.{occasion.event}"
@@ -233,19 +233,32 @@ def notice(
     said.append(say("tier_and_since", language, tier=tier, since=moment(alert.since, zone)))
     said += _lateness(alert, occasion, zone, language)
     if occasion.places:
-        places = say("list.and", language).join(
-            place_name(registry, place, language) for place in occasion.places
-        )
-        said.append(say("nobody", language, places=places))
+        places = (place_name(registry, place, language) for place in occasion.places)
+        said.append(say("nobody", language, places=say("list.and", language).join(places)))
+    title = say("title", language, who=who, subject=subject, what=what)
+    return Account(title, tier, say("sentences", language).join(said), video)
+
+
+def notice(
+    account: Account, alert: Alert, role: Role, now: int, time_zone: str, language: str, *, holder: bool
+) -> tuple[str, str]:
+    """The title and the text of a notice: the account, and what is wanted of the one it goes to.
+
+    Args:
+        now: µs.
+        holder: this person holds the alert.
+    """
+    said = [account.text]
     if role is Role.ASKED:
-        until = alert.confirm_due
-        in_time = until > occasion.now
-        said.append(say("ask", language, until=moment(until, zone)) if in_time else say("ask.now", language))
+        in_time = alert.confirm_due > now
+        until = moment(alert.confirm_due, time_zone)
+        said.append(say("ask", language, until=until) if in_time else say("ask.now", language))
     else:
         said.append(say("told.holder" if holder else "told", language))
-    if video:
-        said.append(say("video", language, video=video))
-    return title, ("" if language == "zh" else " ").join(said)
+    if account.video:
+        said.append(say("video", language, video=account.video))
+    title = say(f"title.{role}", language, tier=account.tier, title=account.title)
+    return title, say("sentences", language).join(said)
 
 
 def rule(name: str, level: str, language: str) -> str:
