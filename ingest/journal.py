@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from ingest import journal_file, journal_reader
-from ingest.journal_file import File, JournalDamaged, State
+from ingest.journal_file import File, JournalDamaged, JournalUnreadable, State
 from ingest.journal_reader import dead_letter_counts, dead_letters, read, version_at, versions_used
 from ingest.pack import digests, pack
 from ingest.readings import DeadLetter, Round
@@ -29,6 +29,7 @@ __all__ = [
     "Journal",
     "JournalDamaged",
     "JournalLocked",
+    "JournalUnreadable",
     "JournalUnwritable",
     "Lost",
     "Usage",
@@ -377,7 +378,7 @@ def usage(folder: Path, max_bytes: int | None = None) -> Usage:
     """What the journal takes of the disk, and for how many hours a budget and the disk suffice.
 
     Raises:
-        JournalDamaged: a file cannot be read.
+        JournalDamaged, JournalUnreadable: a file cannot be read.
     """
     paths = journal_file.paths(folder)
     times = [
@@ -416,7 +417,7 @@ def _unabsorbed(file: File, following: State, history: int) -> Lost:
     first = max(file.first, history + 1)
     first_time = file.before.time
     statement = "SELECT time FROM round WHERE offset >= ? ORDER BY offset LIMIT 1"
-    with suppress(JournalDamaged):  # lost already; the time before the file encloses it
+    with suppress(JournalDamaged, JournalUnreadable):  # then the time before the file encloses it
         first_time = next(
             (time for (time,) in journal_file.query(file.path, statement, (first,))), first_time
         )

@@ -32,6 +32,7 @@ CREATE TABLE dead_letter (
     id INTEGER PRIMARY KEY, time INTEGER NOT NULL, topic TEXT NOT NULL, reason TEXT NOT NULL,
     detail TEXT NOT NULL, head BLOB NOT NULL);
 """
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 _FOREIGN = "Move it out of the journal's folder"
 _RESTORE = (
     "Stop Fenghuo and restore the file from a backup, or move it out of the folder: "
@@ -45,6 +46,10 @@ class JournalDamaged(Exception):
     def __init__(self, path: Path, why: str, mend: str = _RESTORE) -> None:
         super().__init__(f"{path}: {why}. {mend}.")
         self.path = path
+
+
+class JournalUnreadable(Exception):
+    """A file cannot be read now, though nothing says that it is damaged: try again when the disk works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,11 @@ def create(folder: Path, state: State) -> Path:
 def connect(path: Path) -> sqlite3.Connection:
     """Open a file for writing; never creates one."""
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=1, isolation_level=None)
-    db.execute("PRAGMA synchronous = FULL")
+    try:
+        db.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error:
+        db.close()
+        raise
     return db
 
 
@@ -175,10 +184,9 @@ def inspect(path: Path) -> tuple[File, State]:
             dead = db.execute("SELECT max(id) FROM dead_letter").fetchone()
             versions = db.execute("SELECT offset, version FROM version ORDER BY offset").fetchall()
     except sqlite3.DatabaseError as error:
-        known = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-        if error.sqlite_errorcode & 0xFF not in known:
-            raise
-        raise JournalDamaged(path, str(error)) from error
+        if error.sqlite_errorcode & 0xFF in _DAMAGE:
+            raise JournalDamaged(path, str(error)) from error
+        raise
     if meta is None:
         raise JournalDamaged(path, "its first row is missing")
     before = State(*meta)
@@ -196,7 +204,8 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
     Raises:
         FileNotFoundError: the file is gone (retention has dropped it).
-        JournalDamaged: it cannot be read.
+        JournalDamaged: what it holds cannot be read.
+        JournalUnreadable: the disk does not let us read it: a bad one, or so full that SQLite cannot begin.
     """
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro"
@@ -205,11 +214,13 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     except sqlite3.DatabaseError as error:
         if not path.exists():
             raise FileNotFoundError(path) from error
-        raise JournalDamaged(path, str(error)) from error
+        if error.sqlite_errorcode & 0xFF in _DAMAGE:
+            raise JournalDamaged(path, str(error)) from error
+        raise JournalUnreadable(f"{path}: {error}. Is the disk full, or failing? Then try again") from error
 
 
 def query(path: Path, statement: str, values: Sequence[object] = ()) -> list[Any]:
-    """The rows of one statement; none if the file is gone. Raises JournalDamaged."""
+    """The rows of one statement; none if the file is gone. Raises as reading() does."""
     try:
         with reading(path) as db:
             return db.execute(statement, values).fetchall()

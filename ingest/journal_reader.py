@@ -1,4 +1,8 @@
-"""Reading the journal: by offset, or its dead letters; in any process, while the writer goes on."""
+"""Reading the journal: by offset, or its dead letters; in any process, while the writer goes on.
+
+All raise JournalDamaged where a file or what is in it cannot be read, and JournalUnreadable where only the
+disk does not let them now.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,9 +19,6 @@ def read(folder: Path, after: int) -> Iterator[tuple[int, Round]]:
     """The committed rounds after an offset, in order, across files, up to the newest.
 
     Offsets go up by one; a larger step is a span that is no longer there (dropped, or a file moved away).
-
-    Raises:
-        JournalDamaged: a file or a round in it cannot be read.
     """
     while files := paths(folder):
         index = max(0, sum(first_offset(path) <= after + 1 for path in files) - 1)
