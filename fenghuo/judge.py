@@ -16,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from ingest.last_values import LastValues
 
 import registry.versions
 from alerting import store
@@ -30,6 +29,7 @@ from fenghuo.system_findings import SystemFindings
 from ingest.assemble import Assembler
 from ingest.collector import Collector, Message
 from ingest.journal import Journal, JournalUnwritable
+from ingest.last_values import LastValues
 from ingest.readings import Round
 from registry.clock import HOUR, SECOND, Clock, SystemClock, stopwatch
 from registry.model import Registry
@@ -88,7 +88,7 @@ class Judge:
         self._engine = self._recover()
         self._desk.set_registry(self._registry)
         with reading(database) as connection:
-            self._system = SystemFindings(store.open_findings(connection, enterprise=""))
+            self._system = SystemFindings(store.open_system_findings(connection))
         self._absorbed = self._desk.offset()
         self._assembler = Assembler(self._registry, self._journal.recent_digests(2 * settings.in_flight))
         self._collector = self._make_collector()
@@ -179,7 +179,7 @@ class Judge:
         messages = self._take(now)
         if not self._unwritable or now >= self._retry_at:
             self._absorb(messages, now)
-        self._report(now)
+        self._report(now, self._journal.last_offset)
         if messages:
             self._round_ms.add((stopwatch() - begun) * 1000)
         self._keep_house(now)
@@ -243,19 +243,21 @@ class Judge:
         for letter in dead:
             self._dead[letter.reason] += 1
         self._counts["messages"] += len(messages)
-        for round_ in rounds:
+        before = self._journal.last_offset - len(rounds)
+        for offset, round_ in enumerate(rounds, before + 1):
             self._counts["readings"] += len(round_.readings)
             self._found(self._engine.apply(round_))
+            if round_.time < now:  # a stepped clock has leapt: what fell due on the way is done in its order
+                self._report(round_.time, offset)
 
     def _found(self, findings: Sequence[Finding]) -> None:
         self._counts["findings"] += len(findings)
         self._pending += findings
 
-    def _report(self, now: int) -> None:
+    def _report(self, now: int, offset: int) -> None:
         """Findings and due deadlines to the desk; a desk that is locked is asked again next turn."""
-        offset = self._journal.last_offset
         deadline = self._desk.next_deadline()
-        behind = offset != self._absorbed and self._clock.now() - self._absorbed_at >= SECOND
+        behind = offset != self._absorbed and now - self._absorbed_at >= SECOND
         if not self._pending and not behind and (deadline is None or deadline > now):
             return
         try:

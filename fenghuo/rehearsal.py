@@ -17,14 +17,15 @@ from types import TracebackType
 import httpx
 import msgspec
 import yaml
-from ingest.last_values import LastValues, TornRead
 
 from alerting import sender, store
 from alerting.alert import Alert, Notice, Step
 from alerting.database import open_database, reading
 from console import tokens
+from console.scope import Scope
 from fenghuo.clock_socket import Stepper
 from ingest.broker import free_port, gateway_user
+from ingest.last_values import LastValues, NoLastValues
 from registry.clock import Clock, SystemClock, stopwatch
 from registry.compile import compile_folder
 from registry.model import Registry
@@ -233,7 +234,7 @@ class Rehearsal:
             return True
         try:
             values = LastValues.open(self.data / "values").read()
-        except (FileNotFoundError, TornRead):
+        except NoLastValues:
             return False
         for row in [row for row, time in self._expected.items() if values.newest[row] >= time]:
             del self._expected[row]
@@ -278,7 +279,9 @@ class Rehearsal:
 
     def token(self, person: str, scope: str = "system") -> str:
         """A token of the API for a person."""
-        return tokens.create(self.database, name=person, scope=scope, person=person, now=self.now)
+        return tokens.create(
+            self.database, name=person, scope=Scope.parse(scope), person=person, now=self.now
+        )
 
     def answer(self, verb: str, alert: str, person: str, note: str = "") -> dict[str, object]:
         """A person answers through the API: "confirm", "take-over" or "act". Returns the receipt."""

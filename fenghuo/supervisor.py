@@ -17,12 +17,11 @@ from ingest.broker import (
     COLLECTOR,
     Account,
     BrokerFailed,
-    OwnBroker,
+    Mosquitto,
+    _die_with_parent,
     collector_account,
-    die_with_parent,
     gateway_account,
     gateway_user,
-    own_broker,
     passwords,
 )
 from registry.clock import stopwatch
@@ -71,7 +70,7 @@ class Child:
                 return
         self._started = watch
         self._process = subprocess.Popen(
-            self._command, env=self._environment, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent()
+            self._command, env=self._environment, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent()
         )
         log.info("process_started", name=self.name, pid=self._process.pid)
 
@@ -107,10 +106,10 @@ class Supervisor:
         database = open_database(settings.data / "desk.sqlite")
         upgrade(database)
         database.dispose()
-        self._broker: OwnBroker | None = None
+        self._broker: Mosquitto | None = None
         environment: dict[str, str] = {}
         if settings.broker is None:
-            self._broker = own_broker(settings.data / "broker", settings.broker_port, self._accounts())
+            self._broker = Mosquitto(settings.data / "broker", settings.broker_port, self._accounts())
             environment["FENGHUO_BROKER_PASSWORD"] = self._passwords()[COLLECTOR]
             url = f"mqtt://127.0.0.1:{settings.broker_port}"
             settings = settings.model_copy(update={"broker": Broker(url=url, user=COLLECTOR)})
@@ -138,7 +137,7 @@ class Supervisor:
             if self._broker is not None:
                 self._broker.stop()
 
-    def _start_broker(self, broker: OwnBroker) -> None:
+    def _start_broker(self, broker: Mosquitto) -> None:
         try:
             broker.start()
         except BrokerFailed as error:

@@ -26,9 +26,6 @@ def check(folder: Annotated[Path, typer.Argument(help="Registry folder.")]) -> N
         table = Table("where", "what", title=f"{len(error.mistakes)} mistakes", title_justify="left")
         for mistake in error.mistakes:
             table.add_row(f"{mistake.file}:{mistake.line}", str(mistake).partition(": ")[2])
-                f"{mistake.file}:{mistake.line}",
-                f"{mistake.field}: {mistake.problem}; expected {mistake.expected}".removeprefix(": "),
-            )
         console.print(table)
         raise typer.Exit(1) from error
     console.print(
