@@ -113,14 +113,12 @@ class Excursions:
         for cohort in _due(self._leaving, time - limits.off_delay):
             expected.pending_ended += len(cohort.points)
             expected.ended += len(cohort.points)
+            self._free_at[cohort.points] = time + 1  # not in this very round, whose reading ends the finding
         for cohort in _due(self._active, time - 2 * limits.on_delay - SECOND // 2):
             changes.append((cohort.points, NORMAL))
             expected.pending_begun += len(cohort.points)
-            self._free_at[cohort.points] = time + limits.off_delay + SECOND
             self._leaving.append(_Cohort(cohort.points, time))
-        for cohort in _due(
-            self._waiting, time - limits.on_delay
-        ):  # after the active: it is still out in this round
+        for cohort in _due(self._waiting, time - limits.on_delay):  # comes back in a later round than this
             expected.pending_ended += len(cohort.points)
             expected.begun += len(cohort.points)
             self._active.append(cohort)

@@ -1,6 +1,8 @@
 """The load generator sends exactly what its report says, and what it expects is what a plain judge finds."""
 
 import json
+import os
+import signal
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from ingest.broker import Mosquitto
 from simulators.excursions import Excursions, Limits
-from simulators.load import Account, main, run
+from simulators.load import Account, Stalled, main, run
 from simulators.packets import FORMS, Fleet, Packets
 from simulators.wire import Refused
 from tests.build import city_registry, code
@@ -89,18 +91,20 @@ class Judges:
 
 @given(
     gaps=st.lists(st.sampled_from([1, 10, 100, 500, 900, 3000, 9000]), min_size=1, max_size=150),
+    hurry=st.sampled_from([1, 10, 100]),
+    one_in=st.integers(1, 5),
     points=st.integers(1, 12),
     lasting=st.integers(1, 3),
     quiet_from=st.integers(0, 150),
 )
 def test_expected_is_what_a_plain_judge_finds_however_the_rounds_are_spaced(
-    gaps: list[int], points: int, lasting: int, quiet_from: int
+    gaps: list[int], hurry: int, one_in: int, points: int, lasting: int, quiet_from: int
 ):
     limits = Limits(on_delay=1_000_000, off_delay=2_000_000)
-    excursions = Excursions(points, limits, one_in=5, lasting=lasting, levels=LEVELS)
+    excursions = Excursions(points, limits, one_in=one_in, lasting=lasting, levels=LEVELS)
     judges, states, time = Judges(limits), np.zeros(points, int), 0
     for number, gap in enumerate(gaps):
-        time += gap * MS
+        time += max(1, gap // hurry) * MS
         for changed, state in excursions.round(time, begin=number < quiet_from):
             states[changed] = state
         for point, state in enumerate(states.tolist()):
@@ -275,6 +279,47 @@ def test_what_is_heard_is_what_is_reported(broker: Mosquitto, how: dict):
     assert (readings, sizes) == (report.readings, report.payload_bytes)
     assert judges.totals() == (report.begun, report.ended, report.pending_begun + report.pending_ended)
     assert report.begun == report.ended > 0
+
+
+@pytest.mark.mosquitto
+@needs_mosquitto
+def test_messages_too_large_for_the_socket_arrive_whole(broker: Mosquitto):
+    fleet = Fleet(CODES, "gw1", tuple(f"P-{i:04d}" for i in range(5000)))
+    listener = Listener(broker.port)
+    report = run(
+        fleet,
+        port=broker.port,
+        account=Account("publisher-{connection}", PASSWORD),
+        form="objects",
+        batch=5000,
+        duration=0.3,
+        connections=2,
+    )
+    messages = listener.wait(report.messages)
+    assert len(messages) == report.messages
+    assert {len(message.payload) for message in messages} == {report.payload_bytes // report.messages}
+    assert all(len(orjson.loads(message.payload)["readings"]) == 5000 for message in messages[-20:])
+
+
+@pytest.mark.mosquitto
+@needs_mosquitto
+def test_a_broker_that_stands_still_is_said_and_gets_no_more_than_the_window(broker: Mosquitto):
+    listener, pid = Listener(broker.port), broker.pid
+    assert pid is not None
+    try:
+        with pytest.raises(Stalled, match="acknowledged nothing"):
+            run(
+                FLEET,
+                port=broker.port,
+                account=Account(password=PASSWORD),
+                window=1,
+                patience=0.5,
+                ready=lambda: os.kill(pid, signal.SIGSTOP),
+            )
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    sent = len(CODES)
+    assert len(listener.wait(sent)) == sent
 
 
 @pytest.mark.mosquitto
