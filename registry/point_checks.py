@@ -69,12 +69,14 @@ class PointChecks:
     def limits(self) -> None:
         """LL < L < H < HH, within the physical range, each with a reset that can be reached."""
         low, high = self._array("range_low"), self._array("range_high")
+        inverted = low >= high
         self._report(
-            low >= high,
+            inverted,
             "range_low",
             lambda row: f"{low[row]:g} is not below range_high {high[row]:g}",
             "range_low < range_high",
         )
+        low, high = np.where(inverted, np.nan, low), np.where(inverted, np.nan, high)
         nearest_below = np.full(len(self.table), np.nan)
         for level in LEVELS:
             limit = self._array(level)

@@ -171,11 +171,13 @@ def _url(*schemes: str) -> Callable[[str], str]:
         Annotated[AnyUrl, UrlConstraints(allowed_schemes=list(schemes), host_required=True)]
     )
 
+    links = " or ".join(f"{scheme}://" for scheme in schemes)
+
     def check(value: str) -> str:
         try:
             adapter.validate_python(value)
         except ValidationError:
-            raise wrong(f"is {value!r}", f"a link that begins with {' or '.join(schemes)}://") from None
+            raise wrong(f"is {value!r}", f"a link that begins with {links}") from None
         return value
 
     return check
