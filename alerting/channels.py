@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import logging
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -93,6 +94,9 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     repeat: bool
     created: datetime
 
+
+# httpx writes every URL into its log, and a webhook's URL is often a secret itself.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

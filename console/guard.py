@@ -91,7 +91,10 @@ def install(app: FastAPI, requests: Requests) -> None:
 
 
 class Limits:
-    """ASGI middleware: no body beyond the largest, and every answer counted by its route."""
+    """ASGI middleware: no body beyond the largest, and every answer counted by its route.
+
+    FastAPI's own ``max_body_size`` answers in plain text, so it does not fit the one form of our errors.
+    """
 
     def __init__(self, app: ASGIApp, requests: Requests) -> None:
         self._app = app
