@@ -1,0 +1,762 @@
+"""The desk on a real database: every transaction whole, replays without effect, nobody forgotten."""
+
+import io
+import shutil
+import string
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, Executable, event, select
+from sqlalchemy.dialects import postgresql
+
+import alerting.desk
+from alerting import words
+from alerting.alert import Alert, Answer, Condition, Notice, NoticeState, Outcome, Role, Step
+from alerting.database import MIGRATIONS, open_database, reading, upgrade, writing
+from alerting.desk import Desk, DeskBusy, DeskUnwritable, NoSuchAlert, NotAsked
+from alerting.lifecycle import Event, next_due
+from alerting.store import Scope, alert, alerts, counts, findings, notices, scope_of, steps, subtree
+from alerting.tables import metadata
+from build import PointSpec, code, make_registry
+from registry.clock import HOUR, MINUTE, SECOND
+from registry.model import Contact, Duty, Person
+from streams.finding import Finding, Phase, Tier, finding_id
+
+T = 1_795_248_000 * SECOND  # 2026-11-21 16:00:00 in Shanghai
+PLANT, OTHER = code(1), code(2)
+OPERATOR = f"operator-{PLANT}"
+DISTRICT = "duty-district-1"
+ALL = Scope(system=True)
+SPEC = PointSpec(
+    id="TI-1101",
+    name="反应釜温度",
+    place="一车间二楼",
+    video="https://video.example/7",
+    H=80.0,
+    HH=90.0,
+    clause="HG/T 20507-2014 5.2",
+)
+REGISTRY = make_registry({PLANT: [SPEC, replace(SPEC, id="TI-1102")], OTHER: [SPEC]})
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database to copy, since a migration takes longer than a test."""
+    path = tmp_path_factory.mktemp("template") / "desk.sqlite"
+    engine = open_database(path)
+    upgrade(engine)
+    engine.dispose()
+    return path
+
+
+@contextmanager
+def database(
+    template: Path, folder: Path | str, *, busy: float = 5.0, durable: bool = True
+) -> Iterator[Engine]:
+    """A migrated database in the folder; not durable where thousands of commits need not outlive the test."""
+    path = Path(folder) / "desk.sqlite"
+    if not path.exists():
+        shutil.copy(template, path)
+    engine = open_database(path, busy=busy)
+    if not durable:
+        event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous = OFF"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def engine(template: Path, tmp_path: Path) -> Iterator[Engine]:
+    with database(template, tmp_path) as engine:
+        yield engine
+
+
+@pytest.fixture
+def desk(engine: Engine) -> Desk:
+    return Desk(engine, REGISTRY)
+
+
+def message(
+    phase: Phase = Phase.BEGUN,
+    seq: int = 1,
+    *,
+    tier: Tier | None = Tier.III,
+    level: str = "HH",
+    since: int = T,
+    time: int | None = None,
+    arrival: int | None = None,
+    rule: str = "limit.high",
+    enterprise: str = PLANT,
+    subject: str = "point:TI-1101",
+    **more: Any,
+) -> Finding:
+    time = since if time is None else time
+    fields = {"value": 91.25, "limit": 90.0, "unit": "°C", "clause": SPEC.clause, "version": "v1"} | more
+    return Finding(
+        id=finding_id(rule, enterprise, subject, since),
+        seq=seq,
+        rule=rule,
+        enterprise=enterprise,
+        subject=subject,
+        phase=phase,
+        since=since,
+        time=time,
+        arrival=time if arrival is None else arrival,
+        level=level,
+        tier=tier,
+        **fields,
+    )
+
+
+FIRST = message().id
+
+
+def look(engine: Engine, id: str = FIRST) -> tuple[Alert, list[Step], list[Notice]]:
+    with reading(engine) as connection:
+        found = alert(connection, ALL, id)
+        assert found is not None
+        return found, steps(connection, ALL, id), notices(connection, ALL, id)
+
+
+def dump(engine: Engine) -> dict[str, list[Any]]:
+    """Every row of every table."""
+    with reading(engine) as connection:
+        return {
+            table.name: sorted(map(repr, connection.execute(select(table))))
+            for table in metadata.sorted_tables
+        }
+
+
+# -- one alert ---------------------------------------------------------------------------------------
+
+
+def test_asked_and_told_in_the_same_instant(desk: Desk, engine: Engine) -> None:
+    work = desk.round([message()], 7, T + SECOND)
+    found, (step,), sent = look(engine)
+    assert (work.applied, work.raised, work.notices) == (1, 1, 2)
+    assert (found.raised, found.condition, found.answer, found.cell) == (
+        T,
+        Condition.ACTIVE,
+        Answer.UNCONFIRMED,
+        "village-1",
+    )
+    assert {(n.person, n.role, n.created, n.due) for n in sent} == {
+        (OPERATOR, Role.ASKED, T + SECOND, T + SECOND),
+        (DISTRICT, Role.TOLD, T + SECOND, T + SECOND),
+    }
+    assert (step.detail.asked, step.detail.told, step.detail.rung) == ((OPERATOR,), (DISTRICT,), 0)
+    assert step.detail.finding == message()
+    assert (desk.offset(), desk.version(), desk.next_deadline()) == (7, "test-1", T + SECOND + 5 * MINUTE)
+
+
+def test_nobody_answers_and_it_climbs_to_the_top_and_asks_there_again(desk: Desk, engine: Engine) -> None:
+    desk.round([message()], 1, T)
+    asked = []
+    for _ in range(5):
+        due = desk.next_deadline()
+        assert due is not None
+        assert desk.round([], None, due - 1).deadlines == 0
+        assert desk.round([], None, due).deadlines == 1
+        _, history, _ = look(engine)
+        asked.append((history[-1].detail.asked, (due - T) // MINUTE, history[-1].late))
+    assert asked == [
+        (("duty-village-1",), 5, 0),
+        (("duty-town-1",), 10, 0),
+        ((DISTRICT,), 15, 0),
+        ((DISTRICT,), 20, 0),
+        ((DISTRICT,), 50, 0),
+    ]
+
+
+def test_confirmed_acted_ended_closed(desk: Desk, engine: Engine) -> None:
+    desk.round([message()], 1, T)
+    assert desk.confirm(FIRST, DISTRICT, T + SECOND).outcome is Outcome.SEEN
+    receipt = desk.confirm(FIRST, OPERATOR, T + MINUTE, "on my way")
+    assert (receipt.outcome, receipt.step, receipt.alert.holder) == (Outcome.CONFIRMED, 3, OPERATOR)
+    assert desk.confirm(FIRST, OPERATOR, T + MINUTE).outcome is Outcome.AGAIN
+    assert desk.act(FIRST, OPERATOR, T + 2 * MINUTE, "cooling water on").outcome is Outcome.ACTED
+    desk.round([message(Phase.ENDED, 2, time=T + 3 * MINUTE, value=70.0)], 2, T + 3 * MINUTE)
+    found, history, _ = look(engine)
+    assert (found.closed, found.close_reason, desk.next_deadline()) == (T + 3 * MINUTE, "answered", None)
+    assert [(s.event, s.actor, s.detail.note, s.detail.seen) for s in history] == [
+        ("begun", "engine", "", False),
+        ("confirm", DISTRICT, "", True),
+        ("confirm", OPERATOR, "on my way", False),
+        ("confirm", OPERATOR, "", False),
+        ("act", OPERATOR, "cooling water on", False),
+        ("ended", "engine", "", False),
+    ]
+    assert history[-1].detail.closed == "answered"
+    assert desk.confirm(FIRST, OPERATOR, T + HOUR).outcome is Outcome.CLOSED
+
+
+def test_those_who_have_no_part_in_it(desk: Desk, engine: Engine) -> None:
+    desk.round([message()], 1, T)
+    before = dump(engine)
+    with pytest.raises(NoSuchAlert, match="no alert 'nothing'"):
+        desk.confirm("nothing", OPERATOR, T)
+    with pytest.raises(NotAsked, match="neither asked nor told"):
+        desk.confirm(FIRST, "duty-city", T)
+    with pytest.raises(NotAsked, match="not a person of the registry"):
+        desk.take_over(FIRST, "stranger", T)
+    with pytest.raises(ValueError, match="empty"):
+        desk.act(FIRST, OPERATOR, T, " ")
+    assert dump(engine) == before
+    assert desk.take_over(FIRST, "duty-city", T + 1).alert.holder == "duty-city"
+    assert desk.act(FIRST, "duty-city", T + 2, "closed the valve").outcome is Outcome.ACTED
+
+
+def test_people_asked_earlier_may_still_confirm(desk: Desk) -> None:
+    desk.round([message()], 1, T)
+    desk.round([], None, T + 5 * MINUTE)
+    assert desk.confirm(FIRST, OPERATOR, T + 6 * MINUTE).outcome is Outcome.CONFIRMED
+
+
+def test_a_deadline_that_has_passed_comes_before_the_answer(desk: Desk, engine: Engine) -> None:
+    """The judge was down; the answer must not hide that the next rung should have been asked."""
+    desk.round([message()], 1, T)
+    desk.confirm(FIRST, OPERATOR, T + 7 * MINUTE)
+    _, history, _ = look(engine)
+    assert [(s.event, s.due, s.late) for s in history[1:]] == [
+        ("confirm_due", T + 5 * MINUTE, 2 * MINUTE),
+        ("confirm", 0, 0),
+    ]
+
+
+def test_deadlines_passed_while_down_come_before_later_findings(desk: Desk, engine: Engine) -> None:
+    desk.round([message(tier=Tier.IV, level="H")], 1, T)
+    worse = message(Phase.WORSENED, 2, time=T + 6 * MINUTE)
+    desk.round([worse], 2, T + 7 * MINUTE)
+    _, history, _ = look(engine)
+    assert [(s.event, s.late) for s in history[1:]] == [("confirm_due", 2 * MINUTE), ("worsened", MINUTE)]
+
+
+def test_late_evidence_and_facts_without_a_tier_ring_nobody(desk: Desk, engine: Engine) -> None:
+    late = message(Phase.ENDED, late=True)
+    fact = message(rule="equipment.overdue", tier=None)
+    assert desk.round([late, fact], 1, T).raised == 0
+    with reading(engine) as connection:
+        assert alerts(connection, ALL) == []
+    assert len(dump(engine)["findings"]) == 2
+
+
+def test_a_fact_that_gets_a_tier_becomes_an_alert(desk: Desk, engine: Engine) -> None:
+    desk.round([message(tier=None)], 1, T)
+    desk.round([message(Phase.WORSENED, 2, time=T + SECOND)], 2, T + SECOND)
+    assert look(engine)[0].tier is Tier.III
+
+
+def test_a_gap_is_recorded_and_the_newest_counts(desk: Desk, engine: Engine) -> None:
+    desk.round([message()], 1, T)
+    work = desk.round([message(Phase.ENDED, 4, time=T + SECOND)], 2, T + SECOND)
+    found, history, _ = look(engine)
+    assert (work.gaps, history[-1].detail.gap, found.condition) == (1, 2, Condition.ENDED)
+    assert desk.round([message(Phase.UNKNOWN, 2)], 3, T + 2 * SECOND).ignored == 1
+
+
+def test_beginning_again_joins_within_ten_minutes_of_the_end(desk: Desk, engine: Engine) -> None:
+    desk.round([message(), message(Phase.ENDED, 2, time=T + MINUTE)], 1, T + MINUTE)
+    again = message(since=T + 11 * MINUTE)
+    desk.round([again], 2, T + 11 * MINUTE)
+    found, _, _ = look(engine)
+    assert (found.finding, found.reopened, found.condition) == (again.id, 1, Condition.ACTIVE)
+    desk.round([message(Phase.ENDED, 2, since=T + 11 * MINUTE, time=T + 12 * MINUTE)], 3, T + 12 * MINUTE)
+    late = T + 22 * MINUTE + 1
+    desk.round([message(since=late)], 4, late)
+    with reading(engine) as connection:
+        assert [a.id for a in alerts(connection, ALL)] == [message(since=late).id, FIRST]
+        assert [f.id for f in findings(connection, ALL, FIRST)] == [FIRST, again.id]
+
+
+def test_beginning_again_without_an_end_joins_the_open_alert(desk: Desk, engine: Engine) -> None:
+    """The engine lost its state: what it says of the older finding no longer counts."""
+    desk.round([message()], 1, T)
+    desk.round([message(since=T + HOUR)], 2, T + HOUR)
+    desk.round([message(Phase.ENDED, 2, time=T + HOUR)], 3, T + HOUR)
+    found, _, _ = look(engine)
+    assert (found.finding, found.condition) == (message(since=T + HOUR).id, Condition.ACTIVE)
+
+
+def test_same_subject_elsewhere_is_another_alert(desk: Desk, engine: Engine) -> None:
+    same_round = [message(), message(enterprise=OTHER), message(rule="silent", tier=Tier.IV)]
+    assert desk.round(same_round, 1, T).raised == 3
+
+
+def test_reopened_while_held_tells_the_holder(desk: Desk, engine: Engine) -> None:
+    desk.round([message(), message(Phase.ENDED, 2, time=T + SECOND)], 1, T + SECOND)
+    desk.confirm(FIRST, OPERATOR, T + MINUTE)
+    desk.round([message(since=T + 2 * MINUTE)], 2, T + 2 * MINUTE)
+    found, history, sent = look(engine)
+    assert (found.answer, history[-1].detail.told) == (Answer.CONFIRMED, (OPERATOR,))
+    assert "由您负责" in sent[-1].text
+
+
+def test_the_systems_own_alerts_ask_the_administrator(desk: Desk, engine: Engine) -> None:
+    own = message(
+        rule="system.journal", enterprise="", subject="system", level="", evidence=("disk full",), value=None
+    )
+    desk.round([own], 1, T)
+    found, _, (sent,) = look(engine, own.id)
+    assert (found.cell, sent.person, sent.role) == ("", "admin", Role.ASKED)
+    assert "数据日志无法写入" in sent.title
+    assert "disk full" in sent.text
+    desk.round([], None, T + 5 * MINUTE)
+    assert look(engine, own.id)[0].rung == 0
+
+
+def test_rungs_without_anybody_are_passed_over_and_the_record_says_so(engine: Engine) -> None:
+    registry = replace(REGISTRY, duty=(Duty("town-1", "duty-town-1"), Duty("system", "admin")))
+    desk = Desk(engine, registry)
+    desk.round([message()], 1, T)
+    found, (step,), (sent,) = look(engine)
+    assert (found.rung, step.detail.asked) == (2, ("duty-town-1",))
+    assert step.detail.nobody == (PLANT, "village-1", "district-1")
+    assert "企业 1、港东村、东海区" in sent.text
+
+
+def test_an_enterprise_that_the_registry_lost_still_rings_somebody(engine: Engine) -> None:
+    desk = Desk(engine, REGISTRY)
+    desk.round([message(enterprise="GONE")], 1, T)
+    _, (step,), (sent,) = look(engine, message(enterprise="GONE").id)
+    assert (sent.person, sent.role, step.detail.nobody) == ("admin", Role.TOLD, ("GONE",))
+
+
+def test_a_notice_for_each_contact(engine: Engine) -> None:
+    contacts = (Contact("phone", "1"), Contact("phone", "2"), Contact("webhook", "http://127.0.0.1/"))
+    people = dict(REGISTRY.people, **{OPERATOR: Person(OPERATOR, "Ann", "en", contacts)})
+    Desk(engine, replace(REGISTRY, people=people)).round([message(tier=Tier.IV, level="H")], 1, T)
+    _, _, sent = look(engine)
+    assert {(n.channel, n.address) for n in sent} == {(c.channel, c.address) for c in contacts}
+    assert len({n.id for n in sent}) == 3
+    assert all(
+        n.title.startswith("[tier IV (blue)] please confirm: 企业 1, 反应釜温度 (TI-1101)") for n in sent
+    )
+
+
+# -- the database ------------------------------------------------------------------------------------
+
+
+def test_the_migrations_build_the_tables_that_the_code_uses(engine: Engine) -> None:
+    upgrade(engine)  # once more changes nothing
+    with reading(engine) as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_a_commit_is_durable_and_keys_are_held(engine: Engine) -> None:
+    with reading(engine) as connection:
+        pragmas = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}
+
+
+def test_the_same_statements_are_worded_for_postgresql() -> None:
+    config = Config(output_buffer=io.StringIO())
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("dialect", "postgresql")
+    command.upgrade(config, "head", sql=True)
+    assert config.output_buffer.getvalue().count("CREATE TABLE") == len(metadata.tables) + 1
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    worded = {
+        name: str(statement.compile(dialect=dialect))
+        for name, statement in vars(alerting.desk).items()
+        if isinstance(statement, Executable) and name.startswith("_")
+    }
+    assert "SKIP LOCKED" in worded["_READ_DUE"]
+    assert "FOR UPDATE" in worded["_READ_ALERTS"]
+    assert len(worded) >= 12
+
+
+def test_a_locked_database_says_busy_and_nothing_is_done(template: Path, tmp_path: Path) -> None:
+    with database(template, tmp_path) as other, database(template, tmp_path, busy=0.02) as mine:
+        desk = Desk(mine, REGISTRY)
+        desk.round([message(tier=Tier.IV)], 1, T)
+        before = dump(mine)
+        with writing(other):
+            for act in (
+                lambda: desk.round([message(Phase.WORSENED, 2)], 2, T),
+                lambda: desk.confirm(FIRST, OPERATOR, T),
+            ):
+                with pytest.raises(DeskBusy):
+                    act()
+            assert desk.next_deadline() == T + 5 * MINUTE  # reading goes on
+            assert dump(mine) == before
+        desk.round([message(Phase.WORSENED, 2)], 2, T)
+        assert look(mine)[0].tier is Tier.III
+
+
+def test_a_full_disk_says_unwritable_and_nothing_is_done(template: Path, tmp_path: Path) -> None:
+    with database(template, tmp_path) as engine:
+        desk = Desk(engine, REGISTRY)
+        desk.round([message()], 1, T)
+        before = dump(engine)
+
+        @event.listens_for(engine, "begin")
+        def fill(connection: Any) -> None:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+        many = [message(subject=f"point:P-{n}", evidence=("x" * 500,)) for n in range(100)]
+        with pytest.raises(DeskUnwritable, match="full"):
+            desk.round(many, 2, T)
+        assert dump(engine) == before
+
+
+def test_a_read_only_database_says_unwritable(template: Path, tmp_path: Path) -> None:
+    with database(template, tmp_path) as engine:
+        Desk(engine, REGISTRY).round([message()], 1, T)
+    mine = open_database(f"sqlite:///file:{tmp_path / 'desk.sqlite'}?mode=ro&uri=true")
+    with pytest.raises(DeskUnwritable, match="readonly"):
+        Desk(mine, REGISTRY).confirm(FIRST, OPERATOR, T)
+    mine.dispose()
+
+
+def test_many_answer_at_once_and_one_of_them_confirms(template: Path, tmp_path: Path) -> None:
+    people = {f"p{n}": Person(f"p{n}", f"P {n}", "en", (Contact("phone", str(n)),)) for n in range(8)}
+    registry = replace(REGISTRY, people=people, duty=tuple(Duty(PLANT, person) for person in people))
+    with database(template, tmp_path) as engine:
+        Desk(engine, registry).round([message(tier=Tier.IV)], 1, T)
+
+        def confirm(person: str) -> Outcome:
+            with database(template, tmp_path) as own:
+                return Desk(own, registry).confirm(FIRST, person, T + SECOND).outcome
+
+        with ThreadPoolExecutor(8) as pool:
+            outcomes = sorted(pool.map(confirm, people))
+        assert outcomes == [Outcome.AGAIN] * 7 + [Outcome.CONFIRMED]
+        _, history, _ = look(engine)
+        assert [s.step for s in history] == list(range(1, 10))
+
+
+def test_the_next_deadline_is_seen_whoever_moves_it(template: Path, tmp_path: Path) -> None:
+    with database(template, tmp_path) as one, database(template, tmp_path) as two:
+        judge, api = Desk(one, REGISTRY), Desk(two, REGISTRY)
+        assert judge.next_deadline() is None
+        judge.round([message()], 1, T)
+        assert judge.next_deadline() == T + 5 * MINUTE
+        api.confirm(FIRST, OPERATOR, T + SECOND)
+        assert judge.next_deadline() == T + SECOND + 30 * MINUTE
+
+
+# -- scope -------------------------------------------------------------------------------------------
+
+
+def test_every_query_obeys_its_scope(desk: Desk, engine: Engine) -> None:
+    own = message(rule="system.lost", enterprise="", subject="system")
+    desk.round([message(), message(enterprise=OTHER), own], 1, T)
+    ids = {PLANT: FIRST, OTHER: message(enterprise=OTHER).id, "": own.id}
+    scopes = {
+        "system": set(ids.values()),
+        f"enterprise:{PLANT}": {ids[PLANT]},
+        f"enterprise:{OTHER}": {ids[OTHER]},
+        "cell:city": {ids[PLANT], ids[OTHER]},
+        "cell:village-1": {ids[PLANT], ids[OTHER]},
+        "enterprise:": set(),
+        "cell:": set(),
+        "cell:elsewhere": set(),
+    }
+    with reading(engine) as connection:
+        for text, visible in scopes.items():
+            scope = scope_of(text, REGISTRY)
+            assert {a.id for a in alerts(connection, scope)} == visible, text
+            assert sum(n for *_, n in counts(connection, scope)) == len(visible)
+            for enterprise, id in ids.items():
+                seen = id in visible
+                assert scope.covers(enterprise, "village-1" if enterprise else "") == seen, text
+                assert (alert(connection, scope, id) is not None) == seen
+                for query in (steps, findings, notices):
+                    assert bool(query(connection, scope, id)) == seen
+    with pytest.raises(ValueError, match="expected 'enterprise:CODE'"):
+        scope_of("village-1", REGISTRY)
+    assert subtree(REGISTRY, "town-1") == {"town-1", "village-1"}
+
+
+def test_alerts_by_page_and_filter(desk: Desk, engine: Engine) -> None:
+    many = [message(subject=f"point:P-{n}", since=T + n // 3, tier=Tier(n % 4 + 1)) for n in range(20)]
+    desk.round(many, 1, T + SECOND)
+    with reading(engine) as connection:
+        everything = alerts(connection, ALL)
+        assert [(a.raised, a.id) for a in everything] == sorted(((f.since, f.id) for f in many), reverse=True)
+        page, walked = alerts(connection, ALL, limit=7), []
+        while page:
+            walked += page
+            page = alerts(connection, ALL, limit=7, after=(page[-1].raised, page[-1].id))
+        assert walked == everything
+        assert {a.tier for a in alerts(connection, ALL, tier=Tier.II)} == {Tier.II, Tier.I}
+        assert len(alerts(connection, ALL, raised_from=T + 1, raised_before=T + 2)) == 3
+        assert alerts(connection, ALL, open=False) == alerts(connection, ALL, answer=Answer.ACTED) == []
+        assert len(alerts(connection, ALL, open=True, condition=Condition.ACTIVE, enterprise=PLANT)) == 20
+
+
+# -- words -------------------------------------------------------------------------------------------
+
+
+def test_every_word_is_there_in_both_languages() -> None:
+    def holes(text: str) -> set[str | None]:
+        return {field for _, field, _, _ in string.Formatter().parse(text) if field is not None}
+
+    for key, (zh, en) in words.CATALOGUE.items():
+        assert holes(zh) == holes(en), key
+        assert (zh and en) or key == "sentences", key
+    for prefix, names in {
+        "event": Event,
+        "condition": Condition,
+        "answer": Answer,
+        "role": Role,
+        "outcome": Outcome,
+    }.items():
+        assert [name for name in names if f"{prefix}.{name}" not in words.CATALOGUE] == []
+    assert all(f"tier.{tier.name}" in words.CATALOGUE for tier in Tier)
+    assert words.say("step.late", "en", seconds=3) == "3 s late"
+    assert words.say("event.begun", "fr") == words.say("event.begun", "zh")
+
+
+def test_a_notice_says_all_that_must_be_said(desk: Desk, engine: Engine) -> None:
+    desk.round([message(time=T, arrival=T + MINUTE)], 1, T + 2 * MINUTE)
+    _, _, sent = look(engine)
+    asked, told = sorted(sent, key=lambda n: n.role)
+    assert asked.title == "【III级（黄色）】请确认：企业 1，反应釜温度（TI-1101）达到或高于高高限"
+    assert asked.text == (
+        "企业 1，一车间二楼：反应釜温度（TI-1101）达到或高于高高限。当前值 91.25 °C，限值 90 °C。"
+        "依据：HG/T 20507-2014 5.2。级别：III级（黄色）。开始于 2026-11-21 16:00:00。"
+        "迟到：2026-11-21 16:00:00 发生，2026-11-21 16:01:00 才收到。"
+        "迟到：应在 2026-11-21 16:01:00 通知，2026-11-21 16:02:00 才发出。"
+        "请在 2026-11-21 16:07:00 前确认。现场视频：https://video.example/7"
+    )
+    assert "本条仅供知悉，无需确认。" in told.text
+
+
+def test_a_notice_in_english(engine: Engine) -> None:
+    people = {OPERATOR: Person(OPERATOR, "Ann", "en", (Contact("phone", "1"),))}
+    Desk(engine, replace(REGISTRY, people=people)).round([message(tier=Tier.IV, level="H")], 1, T)
+    _, _, (sent,) = look(engine)
+    assert sent.text == (
+        "企业 1, 一车间二楼: 反应釜温度 (TI-1101) is at or above its high limit. Value 91.25 °C, limit 90 °C. "
+        "By HG/T 20507-2014 5.2. This is tier IV (blue). Since 2026-11-21 16:00:00. "
+        "Please confirm before 2026-11-21 16:05:00. Live video: https://video.example/7"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (80.0, "80"),
+        (81.25, "81.25"),
+        (0.1 + 0.2, "0.3"),
+        (1e-5, "0.00001"),
+        (1234567.0, "1234570"),
+        (-0.0, "0"),
+    ],
+)
+def test_numbers_are_plain(value: float, text: str) -> None:
+    assert words.number(value) == text
+
+
+# -- streams -----------------------------------------------------------------------------------------
+
+SUBJECTS = [(PLANT, "point:TI-1101"), (PLANT, "point:TI-1102"), (OTHER, "point:TI-1101")]
+PEOPLE = [OPERATOR, f"operator-{OTHER}", "duty-village-1", "duty-town-1", DISTRICT, "duty-city", "stranger"]
+
+
+class Plants:
+    """Findings as an engine says them: each begun, then changed, then over; ids and seqs in order."""
+
+    def __init__(self) -> None:
+        self.open: dict[tuple[str, str], Finding] = {}
+        self.all: list[Finding] = []
+
+    def say(self, subject: int, choice: int, now: int) -> Finding:
+        key = SUBJECTS[subject]
+        last = self.open.get(key)
+        common: dict[str, Any] = {"enterprise": key[0], "subject": key[1], "time": now}
+        tiers = [Tier.IV, Tier.III, Tier.II, None]
+        if last is None:
+            found = message(since=now + len(self.all), tier=tiers[choice % 4], **common)
+        else:
+            phases = [Phase.ENDED, Phase.WORSENED, Phase.EASED, Phase.UNKNOWN, Phase.RESUMED, Phase.WITHDRAWN]
+            phase = phases[choice % 6]
+            tier = tiers[choice % 3] if phase in (Phase.WORSENED, Phase.EASED) else last.tier
+            found = message(phase, last.seq + 1, since=last.since, tier=tier, **common)
+        if found.phase in (Phase.ENDED, Phase.WITHDRAWN):
+            del self.open[key]
+        else:
+            self.open[key] = found
+        self.all.append(found)
+        return found
+
+
+FINDINGS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 11)), max_size=5)
+WAITS = st.sampled_from([0, 1, SECOND, MINUTE, 4 * MINUTE, 11 * MINUTE, 31 * MINUTE, 25 * HOUR])
+ROUNDS = st.tuples(st.just("round"), FINDINGS, WAITS)
+ANSWERS = st.tuples(
+    st.sampled_from(["confirm", "take_over", "act"]), st.integers(0, len(PEOPLE) - 1), st.integers(0, 9)
+)
+SCRIPTS = st.lists(st.one_of(ROUNDS, ROUNDS, ANSWERS), min_size=1, max_size=12)
+
+
+def answer(desk: Desk, engine: Engine, kind: str, person: int, nth: int, now: int) -> None:
+    """One of the people answers one of the alerts, or is turned away."""
+    with reading(engine) as connection:
+        known = alerts(connection, ALL)
+    if known:
+        id, who = known[nth % len(known)].id, PEOPLE[person]
+        try:
+            if kind == "act":
+                desk.act(id, who, now, "done")
+            else:
+                getattr(desk, kind)(id, who, now)
+        except NotAsked:
+            return
+
+
+class Power(Exception):
+    """The process dies before its transaction is committed."""
+
+
+@settings(max_examples=40, deadline=None)
+@given(SCRIPTS, st.data())
+def test_replays_and_deaths_change_nothing(
+    template: Path, script: Sequence[Any], data: st.DataObject
+) -> None:
+    """The same rounds, some torn by a death before the commit, some replayed from an earlier offset."""
+    with (
+        TemporaryDirectory() as one,
+        TemporaryDirectory() as two,
+        database(template, one, durable=False) as calm,
+        database(template, two, durable=False) as torn,
+    ):
+        dying = False
+
+        @event.listens_for(torn, "commit")
+        def die(_connection: Any) -> None:
+            if dying:
+                raise Power
+
+        plants, now, offset, sent = Plants(), T, 0, [(0, list[Finding]())]
+        for kind, first, second in script:
+            if kind != "round":
+                for engine in (calm, torn):
+                    answer(Desk(engine, REGISTRY), engine, kind, first, second, now)
+                continue
+            now += second
+            offset += 1
+            batch = [plants.say(subject, choice, now) for subject, choice in first]
+            sent.append((offset, batch))
+            Desk(calm, REGISTRY).round(batch, offset, now)
+            if data.draw(st.booleans(), label="dies before the commit"):
+                dying = True
+                with pytest.raises(Power):
+                    Desk(torn, REGISTRY).round(batch, offset, now)
+                dying = False
+            desk = Desk(torn, REGISTRY)
+            desk.round(batch, offset, now)
+            start = data.draw(st.integers(0, len(sent)), label="replayed from")
+            if data.draw(st.booleans(), label="in one"):
+                desk.round([f for _, found in sent[start:] for f in found], None, now)
+            else:
+                for earlier, found in sent[start:]:
+                    desk.round(found, earlier, now)
+            assert dump(torn) == dump(calm)
+
+
+@settings(max_examples=25, deadline=None)
+@given(FINDINGS, FINDINGS, WAITS)
+def test_what_is_taken_together_is_taken_one_by_one(
+    template: Path, first: Sequence[Any], second: Sequence[Any], wait: int
+) -> None:
+    with (
+        TemporaryDirectory() as one,
+        TemporaryDirectory() as two,
+        database(template, one, durable=False) as together,
+        database(template, two, durable=False) as single,
+    ):
+        plants, now = Plants(), T
+        for batch in (first, second):
+            now += wait
+            found = [plants.say(subject, choice, now) for subject, choice in batch]
+            Desk(together, REGISTRY).round(found, 1, now)
+            Desk(single, REGISTRY).round([], 1, now)
+            for one_finding in found:
+                Desk(single, REGISTRY).round([one_finding], 1, now)
+            assert dump(single) == dump(together)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SCRIPTS)
+def test_nobody_is_forgotten(template: Path, script: Sequence[Any]) -> None:
+    """Whatever happens: the record is whole, and every open alert will be asked about again."""
+    with TemporaryDirectory() as folder, database(template, folder, durable=False) as engine:
+        desk, plants, now = Desk(engine, REGISTRY), Plants(), T
+        before: dict[str, Alert] = {}
+        for kind, first, second in script:
+            if kind == "round":
+                now += second
+                desk.round([plants.say(subject, choice, now) for subject, choice in first], None, now)
+            else:
+                answer(desk, engine, kind, first, second, now)
+            before = check(engine, before, plants, now)
+        settle(desk, engine, plants, now)
+
+
+def check(engine: Engine, before: dict[str, Alert], plants: Plants, now: int) -> dict[str, Alert]:
+    with reading(engine) as connection:
+        known = {a.id: a for a in alerts(connection, ALL, limit=1000)}
+        for a in known.values():
+            history, sent = steps(connection, ALL, a.id), notices(connection, ALL, a.id)
+            assert [s.step for s in history] == list(range(1, a.step + 1))
+            for n in sent:
+                record = history[n.step - 1]
+                assert n.person in (record.detail.asked if n.role is Role.ASKED else record.detail.told)
+                assert (n.created, n.due, n.state) == (record.time, record.time, NoticeState.WAITING)
+            called = {(s.step, p) for s in history for p in (*s.detail.asked, *s.detail.told)}
+            assert called == {(n.step, n.person) for n in sent}
+            assert all(s.late == 0 or s.late > 2 * SECOND for s in history)
+            assert (a.condition is Condition.ENDED) == (a.ended > 0)
+            if a.closed:
+                assert (next_due(a), a.condition) == (0, Condition.ENDED)
+                continue
+            assert next_due(a) > now
+            if a.answer is Answer.UNCONFIRMED:
+                assert (a.confirm_due > 0, a.holder, a.action_due, a.return_due) == (True, "", 0, 0)
+            else:
+                assert a.holder
+                assert (a.confirm_due, a.close_due) == (0, 0)
+                assert a.action_due or a.return_due
+            then = before.get(a.id)
+            if then and not then.closed and a.reopened == then.reopened:
+                assert a.tier >= then.tier
+        for finding in plants.open.values():
+            standing = [a for a in known.values() if a.finding == finding.id]
+            if finding.tier is not None and finding.seq == 1:
+                assert standing, "a condition with a tier has no alert"
+            assert all(not a.closed and a.condition is not Condition.ENDED for a in standing)
+    return known
+
+
+def settle(desk: Desk, engine: Engine, plants: Plants, now: int) -> None:
+    """When the plant is well again and people answer, everything closes."""
+    over = [plants.say(SUBJECTS.index(key), 0, now) for key in list(plants.open)]
+    desk.round(over, None, now)
+    with reading(engine) as connection:
+        waiting = alerts(connection, ALL, open=True, limit=1000)
+    for a in waiting:
+        desk.take_over(a.id, DISTRICT, now)
+        with reading(engine) as connection:
+            again = alert(connection, ALL, a.id)
+        if again and not again.closed:
+            assert desk.act(a.id, DISTRICT, now, "done").alert.closed
+    with reading(engine) as connection:
+        assert alerts(connection, ALL, open=True) == []
+    assert desk.next_deadline() is None
