@@ -59,7 +59,13 @@ def gateway_user(enterprise: str, gateway: str) -> str:
 
 
 def gateway_account(enterprise: str, gateway: str, password: str) -> Account:
-    """A gateway may publish its own readings and status, and receives nothing."""
+    """A gateway may publish its own readings and status, and receives nothing.
+
+    Raises:
+        ValueError: the gateway's id would be more than one level of a topic.
+    """
+    if set(gateway) & set("+#/ "):
+        raise ValueError(f"gateway id {gateway!r} must not contain '+', '#', '/' or a space")
     base = f"fenghuo/v1/{enterprise}/{gateway}"
     return Account(
         gateway_user(enterprise, gateway), password, publish=(f"{base}/readings", f"{base}/status")
@@ -111,8 +117,9 @@ class Mosquitto:
         folder: where its configuration, users, log and persistent sessions are; made if missing.
         port: TCP port on 127.0.0.1.
         accounts: who may connect; everyone else is refused.
-        message_limit: largest payload it takes, bytes; a larger one is refused to its publisher
-            (reason code 131). Keep it above the collector's own limit, whose dead letters tell more.
+        packet_limit: largest packet it takes, bytes: told to clients when they connect, and the connection
+            of one that sends more is ended. Keep it above the collector's limit, whose dead letters
+            tell more.
         executable: path of mosquitto; looked for if not given.
 
     Raises:
@@ -128,7 +135,7 @@ class Mosquitto:
         port: int,
         accounts: Sequence[Account],
         *,
-        message_limit: int = 4 * 1024 * 1024,
+        packet_limit: int = 4 * 1024 * 1024,
         executable: str | None = None,
     ) -> None:
         found = executable or find_mosquitto()
@@ -139,7 +146,7 @@ class Mosquitto:
         self.host = LOOPBACK
         self.port = port
         self.accounts = tuple(accounts)
-        self.message_limit = message_limit
+        self.packet_limit = packet_limit
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -181,6 +188,12 @@ class Mosquitto:
         """
         if self.running:
             return
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, self.port))
+            except OSError as error:
+                raise BrokerFailed(f"port {self.port} is taken: {error.strerror}") from None
         self.write()
         if self.log.exists():
             self.log.replace(self.log.with_suffix(".log.1"))
@@ -229,8 +242,7 @@ class Mosquitto:
             "max_queued_bytes 0",
             "max_inflight_messages 65535",  # so each client's own receive maximum rules; 0 would ignore it
             "queue_qos0_messages true",
-            f"message_size_limit {self.message_limit}",
-            f"max_packet_size {self.message_limit + 128 * 1024}",
+            f"max_packet_size {self.packet_limit}",
             "max_keepalive 120",
             "set_tcp_nodelay true",
             "sys_interval 0",
@@ -309,7 +321,5 @@ def _await_listening(process: subprocess.Popen[bytes], port: int, within: float)
             except subprocess.TimeoutExpired:
                 continue
             raise BrokerFailed(f"the broker ended with status {process.returncode}") from None
-        if process.poll() is None:
-            return
-        raise BrokerFailed(f"port {port} is taken by another program")
+        return
     raise BrokerFailed(f"the broker does not listen on port {port} after {within:.0f} s")

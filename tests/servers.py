@@ -1,10 +1,17 @@
-"""Real servers for the tests: a mosquitto on a free loopback port, with the configuration that we ship."""
+"""Real servers for the tests: a mosquitto with the configuration that we ship, and users of it."""
 
-from collections.abc import Iterator, Sequence
+import queue
+import socket
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from ingest.broker import (
     Account,
@@ -29,7 +36,7 @@ def mosquitto(
     gateways: Sequence[tuple[str, str]] = (),
     *more: Account,
     port: int | None = None,
-    message_limit: int = 4 * 1024 * 1024,
+    packet_limit: int = 4 * 1024 * 1024,
 ) -> Iterator[Mosquitto]:
     """A running broker with the shipped access rules, stopped at the end.
 
@@ -44,7 +51,7 @@ def mosquitto(
     accounts = [collector_account(PASSWORD), *(gateway_account(*gateway, PASSWORD) for gateway in gateways)]
     accounts += more
     for attempt in range(5):
-        server = Mosquitto(folder / "mosquitto", port or free_port(), accounts, message_limit=message_limit)
+        server = Mosquitto(folder / "mosquitto", port or free_port(), accounts, packet_limit=packet_limit)
         try:
             server.start()
             break
@@ -60,3 +67,93 @@ def mosquitto(
 def publisher(user: str = "publisher") -> Account:
     """An account that may publish anything and read anything: for load generators and for looking on."""
     return Account(user, PASSWORD, publish=("fenghuo/v1/#",), receive=("fenghuo/v1/#",))
+
+
+class User:
+    """An MQTT 5 client of a test: connects at once, and says with which reason code things ended.
+
+    Attributes:
+        refused: reason code of a refused connection, else None.
+        heard: (topic, payload) of all that was received.
+        ended: set when the connection is over.
+    """
+
+    WITHIN = 10.0  # seconds for any answer of the broker
+
+    def __init__(
+        self,
+        server: Mosquitto,
+        user: str | None,
+        *,
+        password: str | None = PASSWORD,
+        client_id: str = "",
+        will: tuple[str, bytes] | None = None,
+        clean_start: bool = True,
+    ) -> None:
+        self.refused: int | None = None
+        self.heard: list[tuple[str, bytes]] = []
+        self.ended = threading.Event()
+        self._answers: queue.Queue[int] = queue.Queue()
+        self._client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            reconnect_on_failure=False,
+        )
+        if user is not None:
+            self._client.username_pw_set(user, password)
+        if will is not None:
+            self._client.will_set(*will, qos=1, retain=True)
+        self._client.on_connect = lambda *a: self._answers.put(a[3].value)
+        self._client.on_subscribe = lambda *a: self._answers.put(a[3][0].value)
+        self._client.on_publish = lambda *a: self._answers.put(a[3].value)
+        self._client.on_message = lambda *a: self.heard.append((a[2].topic, bytes(a[2].payload)))
+        self._client.on_disconnect = lambda *a: self.ended.set()
+        session = Properties(PacketTypes.CONNECT)
+        session.SessionExpiryInterval = 0 if clean_start else 3600
+        self._client.connect(server.host, server.port, clean_start=clean_start, properties=session)
+        self._client.loop_start()
+        reason = self._answers.get(timeout=self.WITHIN)
+        if reason >= 128:
+            self.refused = reason
+            self.close()
+
+    def publish(
+        self, topic: str, payload: bytes | str, *, retain: bool = False, properties: Properties | None = None
+    ) -> int:
+        """Publish with QoS 1; the reason code of the acknowledgement."""
+        self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+        return self._answers.get(timeout=self.WITHIN)
+
+    def send(self, topic: str, payload: bytes) -> None:
+        """Publish with QoS 1 and wait for nothing."""
+        self._client.publish(topic, payload, qos=1)
+
+    def publish_all(self, messages: Iterable[tuple[str, bytes]]) -> set[int]:
+        """Publish many at once; the set of their reason codes."""
+        count = 0
+        for topic, payload in messages:
+            self._client.publish(topic, payload, qos=1)
+            count += 1
+        return {self._answers.get(timeout=self.WITHIN) for _ in range(count)}
+
+    def subscribe(self, topic: str) -> int:
+        self._client.subscribe(topic, qos=1)
+        return self._answers.get(timeout=self.WITHIN)
+
+    def vanish(self) -> None:
+        """Be gone without goodbye, as at a power cut: the broker publishes the will."""
+        sock = self._client.socket()
+        assert isinstance(sock, socket.socket)
+        sock.shutdown(socket.SHUT_RDWR)
+        self._client.loop_stop()
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def __enter__(self) -> "User":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
