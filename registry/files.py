@@ -5,7 +5,8 @@ field that they are for says what they must be.
 """
 
 import csv
-from collections.abc import Collection, Iterator
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -22,6 +23,9 @@ Place: TypeAlias = tuple[str | int, ...]
 
 DEEPEST = 50
 """More levels than this are a slip of the keyboard, not a grid."""
+
+_TOGETHER = 4096
+"""Rows taken over at once: a city's as lists of cells would fill the memory."""
 
 _Loader = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader
 
@@ -50,6 +54,16 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def append(
+        self, header: Sequence[str], rows: Sequence[list[str]], places: Sequence[tuple[str, int]]
+    ) -> None:
+        """Add rows of these columns; the other columns get "". Equal texts are kept once."""
+        given = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
+        nothing = ("",) * len(rows)
+        for column, values in self.columns.items():
+            values.extend(map(sys.intern, given.get(column, nothing)))
+        self.places.extend(places)
 
 
 class FileReader:
@@ -89,8 +103,10 @@ class FileReader:
         if text is None:
             return False
         reader = csv.reader(StringIO(text, newline=""), strict=True)
-        rows, lines, line, sound = [], [], 1, True
         header: list[str] = []
+        rows: list[list[str]] = []
+        places: list[tuple[str, int]] = []
+        line, sound = 1, True
         try:
             for cells in reader:
                 start, line = line, reader.line_num + 1
@@ -105,18 +121,18 @@ class FileReader:
                     sound = False
                 else:
                     rows.append(cells)
-                    lines.append(start)
+                    places.append((name, start))
+                    if len(rows) == _TOGETHER:
+                        table.append(header, rows, places)
+                        rows, places = [], []
         except csv.Error as error:
             self._add(name, line, "", f"is not CSV: {error}", "cells between commas, quotes doubled")
-            return False
-        if not header:
+            sound = False
+        if header:
+            table.append(header, rows, places)
+        elif sound:
             self._add(name, 1, "", "is empty", f"a header with the columns {', '.join(required)}")
-            return False
-        given = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
-        for column, values in table.columns.items():
-            values.extend(given.get(column, [""] * len(rows)))
-        table.places.extend((name, line) for line in lines)
-        return sound
+        return sound and bool(header)
 
     def _header(
         self, name: str, line: int, header: list[str], known: Collection[str], required: Collection[str]

@@ -381,6 +381,42 @@ def test_what_excel_writes_loads(tmp_path: Path) -> None:
     assert compile_folder(write(tmp_path / "r", files)).version == plain.version
 
 
+@pytest.mark.parametrize(
+    ("columns", "cells", "good"),
+    [
+        ("L,L_reset,H", "5,8.9,9", True),
+        ("L,L_reset,H", "5,9,9", False),
+        ("L,L_reset", "5,5", True),
+        ("L,H,H_reset", "5,9,5.1", True),
+        ("L,H,H_reset", "5,9,5", False),
+        ("LL,HH,HH_reset", "5,9,5", False),
+        ("H,H_reset", "9,9", True),
+        ("H,H_reset", "9,9.1", False),
+        ("H,H_reset", ",9", False),
+        ("H,HH,HH_reset", "9,10,8", True),
+        ("H,range_low,H_reset", "9,0,0", False),
+        ("H,range_low,H_reset", "9,0,0.1", True),
+        ("L,range_high,L_reset", "1,9,9", False),
+        ("H,range_high", "9,9", True),
+        ("H,range_high", "9.1,9", False),
+        ("L,range_low", "0,0", True),
+        ("L,range_low", "-1,0", False),
+        ("LL,L", "5,5", False),
+        ("LL,HH", "5,4", False),
+        ("range_low,range_high", "5,5", False),
+    ],
+)
+def test_where_limits_and_resets_may_lie(tmp_path: Path, columns: str, cells: str, good: bool) -> None:
+    files = documented()
+    files["enterprises.yaml"] = files["enterprises.yaml"].partition("  groups:")[0]
+    files["points.csv"] = f"{POINTS},{columns}\n{PLANT},gw1,A,flow,1,{cells}\n"
+    folder = write(tmp_path / "r", files)
+    if good:
+        assert len(compile_folder(folder).points) == 1
+    else:
+        assert all(line.startswith("points.csv:2: ") for line in mistakes(folder))
+
+
 # ---- versions
 
 
