@@ -162,7 +162,7 @@ def test_killed_at_any_line_of_opening_rotation_or_retention_it_opens(tmp_path: 
     lines = in_child(work, 0)
     assert lines > 200
     assert files(folder) == [f"{first:020}.sqlite" for first in (17, 20)], "it rotated and retained"
-    for line in range(1, lines, max(1, lines // 150)):
+    for line in range(1, lines, max(1, lines // 100)):
         folder = tmp_path / str(line)
         shutil.copytree(hours, folder)
         assert in_child(work, line) == 0, "it was to be killed"
