@@ -68,6 +68,7 @@ class Judge:
             if settings.clock
             else SystemClock(floor=self._journal.last_time)
         )
+        self._stepped = bool(settings.clock)
         self._stopping = False
         self._pending: list[Finding] = []
         self._counts: Counter[str] = Counter()
@@ -183,9 +184,10 @@ class Judge:
         if messages:
             self._round_ms.add((stopwatch() - begun) * 1000)
         self._keep_house(now)
-        if not messages and not self._pending and (self._collector.listening(now) or self._collector.lost):
+        if self._stepped and not self._pending:
             self._publish_values()
-            self._clock.rest()
+            if not messages and (self._collector.listening(now) or self._collector.lost):
+                self._clock.rest()
 
     def _now(self) -> int:
         return max(self._clock.now(), self._journal.last_time)
@@ -391,18 +393,20 @@ class Judge:
             self._values = LastValues.create(
                 self._settings.values, self._registry.version, len(self._registry.points)
             )
-        elif watch < self._next_values:
+        elif watch < self._next_values and not self._stepped:
             return
         self._next_values = watch + 0.1
         self._values.write(self._engine.newest, self._engine.value, self._engine.quality)
 
     def _write_status(self) -> None:
+        self._counts["status"] += 1
         usage = self._journal.usage(max_bytes=self._settings.journal_bytes)
         now = self._now()
         status.write(
             self._settings.status,
             status.Status(
                 pid=os.getpid(),
+                number=self._counts["status"],
                 time=now,
                 started=self._started,
                 connected=self._collector.connected,

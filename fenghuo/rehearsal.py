@@ -23,6 +23,7 @@ from alerting.alert import Alert, Notice, Step
 from alerting.database import open_database, reading
 from console import tokens
 from console.scope import Scope
+from fenghuo import status
 from fenghuo.clock_socket import Stepper
 from ingest.broker import free_port, gateway_user
 from ingest.last_values import LastValues, NoLastValues
@@ -61,6 +62,7 @@ class Rehearsal:
         self._clock: Clock = SystemClock()
         self.broker_port = free_port()
         self.url = f"http://127.0.0.1:{free_port()}"
+        self.http = httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=PATIENCE)
         self.rings_file = folder / "rings.jsonl"
         self._options = options
         self._gateways: dict[tuple[str, str], Gateway] = {}
@@ -132,7 +134,7 @@ class Rehearsal:
         if self.stepper is not None:
             return self.stepper.names == ["judge", "serving"]
         try:
-            return httpx.get(f"{self.url}/api/v1/ready", trust_env=False).is_success
+            return self.http.get("/api/v1/ready").is_success
         except httpx.TransportError:
             return False
 
@@ -152,6 +154,7 @@ class Rehearsal:
         if self._phone is not None and self._phone.stdout is not None:
             self._phone.stdout.close()
         self.database.dispose()
+        self.http.close()
         if self.stepper is not None:
             self.stepper.close()
 
@@ -229,6 +232,16 @@ class Rehearsal:
         """Wait until every notice that is due has been sent, or put off by a channel that fails."""
         self._await("the notices due", self._sent)
 
+    def settle_status(self) -> None:
+        """Wait until the judge has written a status that holds all it has done."""
+
+        def written() -> tuple[int, int]:
+            said = status.read(self.data / "judge.json")
+            return (said.pid, said.number) if said is not None else (0, 0)
+
+        before = written()
+        self._await("the judge's status", lambda: written() != before)
+
     def _absorbed(self) -> bool:
         if not self._expected:
             return True
@@ -285,12 +298,10 @@ class Rehearsal:
 
     def answer(self, verb: str, alert: str, person: str, note: str = "") -> dict[str, object]:
         """A person answers through the API: "confirm", "take-over" or "act". Returns the receipt."""
-        reply = httpx.post(
-            f"{self.url}/api/v1/alerts/{alert}/{verb}",
+        reply = self.http.post(
+            f"/api/v1/alerts/{alert}/{verb}",
             json={"note": note},
             headers={"Authorization": f"Bearer {self.token(person)}"},
-            trust_env=False,
-            timeout=PATIENCE,
         )
         reply.raise_for_status()
         return dict(reply.json())

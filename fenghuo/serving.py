@@ -73,6 +73,7 @@ async def serve(serving: Serving, stop: asyncio.Event) -> None:
             journal=serving.settings.journal,
             values=serving.settings.values,
             status=lambda: status.read(serving.settings.status),
+            sender=serving.sender.counts,
         )
     )
     server = uvicorn.Server(

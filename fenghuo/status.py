@@ -19,6 +19,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Counts are since the start of the process; times are µs."""
 
     pid: int
+    number: int  # how many times this process has written its status
     time: int
     started: int
     connected: bool

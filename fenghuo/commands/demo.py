@@ -1,0 +1,122 @@
+"""`fenghuo demo`: a reactor loses its cooling and a coal face gasses up, before your eyes."""
+
+import contextlib
+import select
+import shutil
+import sys
+import termios
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from fenghuo import demo_screen
+from fenghuo.demo import Demo, Summary
+from registry.clock import SECOND, SystemClock, stopwatch
+
+stdout = Console()
+stderr = Console(stderr=True, highlight=False)
+REGISTRY = Path(__file__).parents[2] / "examples" / "demo" / "registry"
+
+
+def demo(
+    headless: Annotated[
+        bool, typer.Option("--headless", help="No person: a simulated operator answers.")
+    ] = False,
+    for_: Annotated[float, typer.Option("--for", help="Seconds of real time; 60 reaches the city.")] = 60,
+    json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON at the end.")] = False,
+    speed: Annotated[float, typer.Option(help="How many times faster than life the clock is driven.")] = 30,
+    folder: Annotated[Path, typer.Option(help="Where its data go; emptied first.")] = Path("build/demo"),
+    picture: Annotated[Path | None, typer.Option(help="Save the last screen as SVG.", hidden=True)] = None,
+) -> None:
+    """See the main job: readings over real MQTT, limits, alerts, phones, the ladder that climbs.
+
+    Example: `fenghuo demo --headless --for 60 --json`
+
+    Exit status: 0 only if all that must have happened did (a shorter run than 60 s may not get so far).
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    watching = not headless and sys.stdin.isatty()
+    run = Demo(folder, REGISTRY, SystemClock().now() // SECOND * SECOND, own_hands=not watching)
+    stderr.print("starting broker, phone and processes ...")
+    with run.rehearsal:
+        reached = _play(run, for_, speed, watching=watching, quiet=headless, picture=picture)
+        summary = run.summary(reached)
+    if json:
+        print(msgspec.json.format(msgspec.json.encode(summary)).decode())
+    else:
+        _say(summary)
+    if summary.missing:
+        raise typer.Exit(1)
+
+
+def _play(
+    run: Demo, seconds: float, speed: float, *, watching: bool, quiet: bool, picture: Path | None
+) -> float:
+    """Tell the story at its pace; returns the speed that was reached."""
+    console = Console(stderr=True, record=picture is not None, width=130 if picture else None)
+    token = run.rehearsal.token(run.operator) if watching else ""
+    hint = (
+        f"c: the operator confirms   q: end   or, in another terminal:\n"
+        f"FENGHUO_TOKEN={token} .venv/bin/fenghuo alerts list --url {run.rehearsal.url}"
+        if watching
+        else "a simulated operator answers after three minutes"
+    )
+    begun = stopwatch()
+    screen = contextlib.nullcontext() if quiet else Live(console=console, auto_refresh=False, transient=False)
+    with _keys(watching) as pressed, screen as live:
+        while (passed := stopwatch() - begun) < seconds:
+            run.tick()
+            reached = run.seconds / max(passed, 0.001)
+            if live is not None:
+                live.update(demo_screen.render(run, min(speed, reached), hint), refresh=True)
+            key = pressed(max(0.0, run.seconds / speed - (stopwatch() - begun)))
+            if key == "c":
+                hint = run.confirm()
+            elif key == "q":
+                break
+        reached = run.seconds / (stopwatch() - begun)
+        if picture is not None:
+            console.print(demo_screen.render(run, reached, ""))
+            console.save_svg(str(picture), title="fenghuo demo")
+    return reached
+
+
+@contextlib.contextmanager
+def _keys(watching: bool) -> Iterator["_Pressed"]:
+    """Keys as they are pressed, without Enter, where a person watches."""
+    if not watching:
+        yield _Pressed(listening=False)
+        return
+    before = termios.tcgetattr(sys.stdin)
+    tty.setcbreak(sys.stdin)
+    try:
+        yield _Pressed(listening=True)
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+class _Pressed:
+    """Waits so many seconds for a key; "" if none came."""
+
+    def __init__(self, *, listening: bool) -> None:
+        self._listening = listening
+
+    def __call__(self, seconds: float) -> str:
+        ready, _, _ = select.select([sys.stdin] if self._listening else [], [], [], seconds)
+        return sys.stdin.read(1) if ready else ""
+
+
+def _say(summary: Summary) -> None:
+    stdout.print(
+        f"{summary.simulated_seconds // 60} simulated minutes at {summary.speed:g} times life: "
+        f"{summary.readings} readings, {summary.findings} findings, {sum(summary.alerts.values())} alerts, "
+        f"{summary.rings} rings; highest rung {summary.highest_rung}."
+    )
+    for what in summary.missing:
+        stdout.print(f"[red]missing:[/] {what}")
