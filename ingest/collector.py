@@ -52,8 +52,10 @@ class Backlog:
         self._sent = self._returned = self._full = float("-inf")
 
     def connected(self, at: float) -> None:
-        """A connection began: nothing is known of what waits at the broker."""
-        self.refused = False
+        """A connection began: nothing is known of what waits at the broker.
+
+        Who refused once is not asked again: mosquitto ends the connection of one that it refuses.
+        """
         self._token = b""
         self._sent = self._returned = float("-inf")
         self._full = at
@@ -280,6 +282,7 @@ class Collector:
     def _finish_connecting(self, at: float) -> None:
         if self._thread is None or self._thread.is_alive():
             return
+        self._thread.join()
         self._thread = None
         with contextlib.suppress(BlockingIOError):
             self._wake_read.recv(64)
@@ -287,14 +290,14 @@ class Collector:
             self._down(self._failure)
             return
         self._state = _State.OPEN
-        self._connection += 1
 
     def _down(self, why: str) -> None:
         """No connection; try again after a pause that doubles."""
+        self.counts["disconnected" if self._state is _State.UP else "connect_failed"] += 1
         self._state = _State.DOWN
+        self._connection += 1
         self._tried = True
         self.problem = why
-        self.counts["connect_failed" if self._pause > self.BACK_OFF[0] else "disconnected"] += 1
         self._attempt_at = stopwatch() + self._pause
         self._pause = min(self._pause * 2, self.BACK_OFF[1])
         self._arrived.clear()  # not taken, so not acknowledged: the broker sends it again
@@ -320,7 +323,7 @@ class Collector:
             self._failure = f"the broker refused our subscription: {readings}, {status}"
             client.disconnect()
             return
-        self._backlog.refused = echo.is_failure
+        self._backlog.refused |= echo.is_failure
         self._state = _State.UP
         self._pause = self.BACK_OFF[0]
         self.problem = ""

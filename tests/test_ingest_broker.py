@@ -30,7 +30,6 @@ A, B = code(1), code(2)
 USER_A, USER_B = gateway_user(A, "gw1"), gateway_user(B, "gw1")
 NOT_AUTHORISED = 135
 NOBODY_LISTENED = 16
-real = [pytest.mark.mosquitto, needs_mosquitto]
 
 
 def topic(enterprise: str, kind: str = "readings", gateway: str = "gw1") -> str:
@@ -45,9 +44,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
         yield server
 
 
+@pytest.mark.mosquitto
+@needs_mosquitto
 class TestRealBroker:
-    pytestmark = real
-
     @pytest.mark.parametrize(
         "foreign",
         [

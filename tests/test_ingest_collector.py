@@ -1,0 +1,393 @@
+"""The collector against a real mosquitto: nothing is lost, nothing stops it, and it knows when it is behind."""
+
+import json
+import os
+import select
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from servers import PASSWORD, User, mosquitto, needs_mosquitto, publisher
+
+from build import PointSpec, code, make_registry
+from ingest.assemble import Assembler
+from ingest.broker import Account, Mosquitto, free_port
+from ingest.collector import Backlog, Collector
+from ingest.message import Message
+from registry.clock import SECOND, stopwatch
+
+A = code(1)
+READINGS = f"fenghuo/v1/{A}/gw1/readings"
+STATUS = f"fenghuo/v1/{A}/gw1/status"
+NOW = 1_795_248_005 * SECOND
+WITHIN = 30.0  # seconds for anything that must happen
+REGISTRY = make_registry({A: [PointSpec(id="A"), PointSpec(id="B")]})
+
+
+class Poison(Properties):
+    """Properties that say U+FEFF where "bbb" was said; paho would not pack them itself."""
+
+    def pack(self) -> bytes:
+        return super().pack().replace(b"bbb", "\ufeff".encode())
+
+
+@contextmanager
+def collecting(
+    port: int, *, user: str = "collector", password: str = PASSWORD, in_flight: int = 2000
+) -> Iterator[Collector]:
+    collector = Collector("127.0.0.1", port, user=user, password=password, in_flight=in_flight)
+    try:
+        yield collector
+    finally:
+        collector.close()
+
+
+def turn(collector: Collector, seconds: float = 0.05) -> list[Message]:
+    writers = [collector.fileno()] if collector.wants_write() else []
+    select.select([collector.fileno()], writers, [], seconds)
+    collector.service()
+    return collector.take()
+
+
+def until(collector: Collector, done: Callable[[list[Message]], bool]) -> list[Message]:
+    """Turn, acknowledging nothing, until it is done; all that was taken."""
+    taken: list[Message] = []
+    deadline = stopwatch() + WITHIN
+    while not done(taken):
+        assert stopwatch() < deadline, (collector.problem, collector.counts, len(taken))
+        taken += turn(collector)
+    return taken
+
+
+def connect(collector: Collector) -> None:
+    assert until(collector, lambda _: collector.connected) == []
+
+
+def payloads(messages: list[Message]) -> list[bytes]:
+    return [message.payload for message in messages]
+
+
+def cut(collector: Collector) -> None:
+    """Break the connection without a goodbye."""
+    with socket.socket(fileno=os.dup(collector.fileno())) as same:
+        same.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Mosquitto]:
+    with mosquitto(tmp_path, [(A, "gw1")], publisher()) as server:
+        yield server
+
+
+@pytest.mark.mosquitto
+@needs_mosquitto
+class TestRealBroker:
+    def test_what_is_acknowledged_does_not_come_again_and_the_rest_does(self, server: Mosquitto) -> None:
+        messages = [(READINGS, str(number).encode()) for number in range(50)]
+        with collecting(server.port) as collector:
+            connect(collector)
+            with User(server, "publisher") as gateway:
+                assert gateway.publish_all(messages) == {0}
+            taken = until(collector, lambda taken: len(taken) == 50)
+            assert [(message.topic, message.payload) for message in taken] == messages
+            assert not any(message.dup for message in taken)
+            collector.acknowledge(taken[:20])
+        with collecting(server.port) as collector:
+            again = until(collector, lambda taken: len(taken) == 30)
+            assert payloads(again) == payloads(taken[20:])
+            assert all(message.dup for message in again)
+            collector.acknowledge(again)
+        with collecting(server.port) as collector:
+            assert until(collector, lambda _: collector.listening(NOW)) == []
+            assert collector.counts["connected"] == 1
+
+    def test_the_broker_keeps_what_comes_while_we_are_away(self, server: Mosquitto) -> None:
+        with collecting(server.port) as collector:
+            connect(collector)
+            assert collector.counts["connected_anew"] == 1
+        messages = [(READINGS, str(number).encode()) for number in range(3000)]
+        with User(server, "publisher") as gateway:
+            assert gateway.publish_all(messages) == {0}
+        with collecting(server.port, in_flight=100) as collector:
+            taken: list[Message] = []
+            deadline = stopwatch() + WITHIN
+            while not collector.listening(NOW):
+                assert stopwatch() < deadline, collector.counts
+                new = turn(collector)
+                assert len(new) <= 100
+                collector.acknowledge(new)
+                taken += new
+            assert payloads(taken) == [payload for _, payload in messages], "listening only after all of it"
+
+    def test_no_more_than_may_be_unacknowledged(self, server: Mosquitto) -> None:
+        with collecting(server.port, in_flight=10) as collector:
+            connect(collector)
+            with User(server, "publisher") as gateway:
+                gateway.publish_all((READINGS, str(number).encode()) for number in range(200))
+            taken = until(collector, lambda taken: len(taken) >= 10)
+            for _ in range(20):
+                taken += turn(collector, 0.01)
+            assert len(taken) == 10
+            collector.acknowledge(taken[:4])
+            assert len(until(collector, lambda more: len(more) >= 4)) == 4
+
+    def test_after_a_break_repeats_are_known_and_nothing_is_lost(self, server: Mosquitto) -> None:
+        """Journaled but not acknowledged: what a crash or a broken line leaves behind."""
+        messages = [
+            (READINGS, json.dumps({"time": f"2026-11-21T08:00:{n:02d}Z", "readings": {"A": n}}).encode())
+            for n in range(40)
+        ]
+        assembler = Assembler(REGISTRY)
+        with collecting(server.port) as collector:
+            connect(collector)
+            with User(server, "publisher") as gateway:
+                gateway.publish_all(messages[:30])
+                taken = until(collector, lambda taken: len(taken) == 30)
+                assembler.assemble(taken[:20], NOW)
+                assembler.journaled()
+                cut(collector)
+                until(collector, lambda _: not collector.connected)
+                collector.acknowledge(taken[:20])
+                assert collector.counts["not_acknowledged"] == 20
+                connect_again = until(collector, lambda again: len(again) == 30)
+                gateway.publish_all(messages[30:])
+            again = connect_again + until(collector, lambda new: len(new) == 10)
+            rounds, dead = assembler.assemble(again, NOW)
+            assert not dead
+            assert [value for round in rounds for value in round.readings.value] == list(range(20, 40))
+            assembler.journaled()
+            assert assembler.dropped["repeated"] == 20
+            collector.acknowledge(again)
+        with collecting(server.port) as collector:
+            assert until(collector, lambda _: collector.listening(NOW)) == []
+
+    def test_what_was_not_taken_when_the_line_broke_comes_once(self, server: Mosquitto) -> None:
+        with collecting(server.port) as collector:
+            connect(collector)
+            with User(server, "publisher") as gateway:
+                gateway.publish_all([(READINGS, b"1"), (READINGS, b"2")])
+            while collector.counts["messages"] < 2 + 1:  # and an echo
+                select.select([collector.fileno()], [], [], 0.05)
+                collector.service()
+            cut(collector)
+            while collector.connected:
+                collector.service()
+            assert collector.take() == []
+            assert payloads(until(collector, lambda taken: len(taken) == 2)) == [b"1", b"2"]
+
+    def test_a_broker_that_dies_is_found_again(self, tmp_path: Path) -> None:
+        with mosquitto(tmp_path, [(A, "gw1")], publisher()) as server, collecting(server.port) as collector:
+            connect(collector)
+            assert not collector.lost
+            server.kill()
+            until(collector, lambda _: collector.lost)
+            assert not collector.listening(NOW)
+            until(collector, lambda _: collector.counts["connect_failed"] >= 2)
+            server.start()
+            until(collector, lambda _: collector.listening(NOW))
+            assert not collector.lost
+            with User(server, "publisher") as gateway:
+                gateway.publish(READINGS, b"after")
+            assert payloads(until(collector, lambda taken: len(taken) == 1)) == [b"after"]
+
+    def test_a_refused_password_is_said_and_tried_again(self, server: Mosquitto) -> None:
+        with collecting(server.port, password="wrong") as collector:
+            until(collector, lambda _: collector.counts["connect_failed"] >= 2)
+            assert "Not authorized" in collector.problem
+            assert not collector.connected
+
+    def test_retained_status_is_heard_anew_and_retained_readings_never(self, server: Mosquitto) -> None:
+        with User(server, "publisher") as gateway:
+            gateway.publish(STATUS, b"kept", retain=True)
+            gateway.publish(READINGS, b"kept by mistake", retain=True)
+        with collecting(server.port) as collector:
+            first = until(collector, lambda _: collector.listening(NOW))
+            assert [(message.topic, message.payload, message.retain) for message in first] == [
+                (STATUS, b"kept", True)
+            ]
+            with User(server, "publisher") as gateway:
+                gateway.publish(STATUS, b"live", retain=True)
+            live = until(collector, lambda taken: len(taken) == 1)
+            assert (live[0].payload, live[0].retain) == (b"live", False)
+            collector.acknowledge([*first, *live])
+        with collecting(server.port) as collector:
+            assert until(collector, lambda _: collector.listening(NOW)) == []
+
+    def test_a_last_will_arrives(self, server: Mosquitto) -> None:
+        with collecting(server.port) as collector:
+            connect(collector)
+            User(server, f"{A}/gw1", will=(STATUS, b'{"online": false}')).vanish()
+            assert payloads(until(collector, lambda taken: len(taken) == 1)) == [b'{"online": false}']
+
+    def test_properties_that_paho_refuses_do_not_end_the_session(self, server: Mosquitto) -> None:
+        """A broker passes a gateway's user properties on; U+FEFF in one is a malformed packet to paho."""
+        poison = Poison(PacketTypes.PUBLISH)
+        poison.UserProperty = ("a", "b" * 300)
+        poison.ContentType = "text"
+        with collecting(server.port) as collector:
+            connect(collector)
+            with User(server, f"{A}/gw1") as gateway:
+                assert gateway.publish(READINGS, b"poisoned", properties=poison) == 0
+                assert gateway.publish(READINGS, b"next") == 0
+            taken = until(collector, lambda taken: len(taken) == 2)
+            assert payloads(taken) == [b"poisoned", b"next"]
+            assert collector.counts["connected"] + collector.counts["connected_anew"] == 1
+
+    def test_a_flood_of_rubbish_does_not_touch_the_good_readings(self, server: Mosquitto) -> None:
+        rubbish = [
+            (b"", ["not_json"]),
+            (b"{", ["not_json"]),
+            (b"\xff\xfe\x00", ["not_utf8"]),
+            (b"[" * 50_000, ["not_json"]),
+            (
+                b'{"time": "2026-11-21T08:00:00Z", "readings": {"A": 1e999, "Z": 1}}',
+                ["value_not_finite", "unknown_point"],
+            ),
+            (b'{"time": "1970-01-01T00:00:00Z", "readings": {"A": 7}}', ["time_absurd"]),
+            (b"x" * (2 * 1024 * 1024), ["too_large"]),
+        ]
+        good = [
+            json.dumps({"time": f"2026-11-21T08:00:{n % 60:02d}.{n:06d}Z", "readings": {"A": n}}).encode()
+            for n in range(300)
+        ]
+        stream = [(READINGS, payload) for payload in good]
+        expected: Counter[str] = Counter()
+        for number in range(70):
+            bad, reasons = rubbish[number % len(rubbish)]
+            expected.update(reasons if number % 3 else ["unknown_gateway"])
+            where = READINGS if number % 3 else f"fenghuo/v1/{A}/gw{number}/readings"
+            stream.insert(number * 5, (where, bad))
+        with collecting(server.port, in_flight=50) as collector:
+            connect(collector)
+            assembler = Assembler(REGISTRY)
+            values: list[float] = []
+            letters: Counter[str] = Counter()
+            with User(server, "publisher") as gateway:
+                for topic, payload in stream:
+                    gateway.send(topic, payload)
+                taken = 0
+                deadline = stopwatch() + WITHIN
+                while taken < len(stream):
+                    assert stopwatch() < deadline, (taken, collector.counts, collector.problem)
+                    messages = turn(collector)
+                    rounds, dead = assembler.assemble(messages, NOW)
+                    assembler.journaled()
+                    collector.acknowledge(messages)
+                    taken += len(messages)
+                    letters.update(letter.reason for letter in dead)
+                    values += [value for round in rounds for value in round.readings.value.tolist()]
+            assert values == list(range(300))
+            assert letters == expected
+            assert collector.counts["connected"] + collector.counts["connected_anew"] == 1
+
+    def test_a_broker_that_refuses_the_echo_is_judged_by_the_window(self, tmp_path: Path) -> None:
+        mute = Account("mute", PASSWORD, receive=("fenghuo/v1/#",))
+        with (
+            mosquitto(tmp_path, [], publisher(), mute) as server,
+            collecting(server.port, user="mute") as collector,
+        ):
+            until(collector, lambda _: collector.listening(NOW))
+            assert collector.counts["echo_refused"] >= 1
+
+
+def test_a_broker_that_is_not_there_delays_nothing() -> None:
+    """The listener's queue is full, so that connecting hangs, and service goes on."""
+
+    class Hasty(Collector):
+        CONNECT_WITHIN = 0.3
+
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for filler in (first, second):
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        collector = Hasty("127.0.0.1", full.getsockname()[1])
+        turns = 0
+        deadline = stopwatch() + WITHIN
+        while not collector.lost and stopwatch() < deadline:
+            collector.service()
+            assert not collector.wants_write()
+            assert not collector.listening(NOW)
+            select.select([collector.fileno()], [], [], 0.01)
+            turns += 1
+        assert collector.lost
+        assert "timed out" in collector.problem
+        assert turns > 3, "it would be one if service had waited"
+        collector.close()
+
+
+def test_a_refused_connection_is_tried_again_with_a_pause_that_grows() -> None:
+    with collecting(free_port()) as collector:
+        pauses = []
+        deadline = stopwatch() + WITHIN
+        while len(pauses) < 3 and stopwatch() < deadline:
+            before = collector.counts.total()
+            turn(collector, 0.01)
+            if collector.counts.total() > before:
+                pauses.append(collector._pause)
+        assert pauses == sorted(set(pauses))
+        assert len(pauses) == 3
+        assert "refused" in collector.problem.lower()
+
+
+class TestBacklog:
+    def test_only_a_returned_echo_shows_that_we_caught_up(self) -> None:
+        backlog = Backlog()
+        assert not backlog.caught_up(0.0)
+        backlog.connected(10.0)
+        token = backlog.due(10.0)
+        assert token
+        assert backlog.due(20.0) is None, "one at a time"
+        assert not backlog.caught_up(10.1)
+        backlog.echo(b"another's")
+        assert not backlog.caught_up(10.1)
+        backlog.echo(token)
+        assert backlog.caught_up(10.2)
+
+    def test_an_echo_is_good_for_the_time_it_was_sent(self) -> None:
+        backlog = Backlog()
+        backlog.connected(0.0)
+        token = backlog.due(0.0)
+        assert token
+        backlog.echo(token)
+        assert backlog.due(0.9) is None
+        assert backlog.caught_up(5.0)
+        assert not backlog.caught_up(30.0), "we were stalled: what waited at the broker is not read yet"
+        late = backlog.due(30.0)
+        assert late
+        backlog.echo(late)
+        assert backlog.caught_up(34.9)
+
+    def test_an_echo_of_an_earlier_connection_says_nothing(self) -> None:
+        backlog = Backlog()
+        backlog.connected(0.0)
+        old = backlog.due(0.0)
+        backlog.connected(5.0)
+        assert not backlog.caught_up(5.0)
+        new = backlog.due(5.0)
+        assert old
+        assert new
+        backlog.echo(old)
+        assert not backlog.caught_up(5.1)
+        backlog.echo(new)
+        assert backlog.caught_up(5.1)
+
+    def test_without_echo_a_second_without_a_full_window(self) -> None:
+        backlog = Backlog()
+        backlog.connected(0.0)
+        backlog.refused = True
+        assert backlog.due(0.0) is None
+        assert not backlog.caught_up(0.9)
+        assert backlog.caught_up(1.0)
+        backlog.window_full(5.0)
+        assert not backlog.caught_up(5.9)
+        assert backlog.caught_up(6.0)
+        backlog.connected(7.0)
+        assert not backlog.caught_up(7.9)
+        assert backlog.caught_up(8.0), "who refused once is not asked again"
