@@ -27,7 +27,18 @@ from alerting.alert import Alert, Answer, Condition, Notice, NoticeState, Outcom
 from alerting.database import MIGRATIONS, open_database, reading, upgrade, writing
 from alerting.desk import Desk, DeskBusy, DeskUnwritable, NoSuchAlert, NotAsked
 from alerting.lifecycle import Event, next_due
-from alerting.store import Scope, alert, alerts, counts, findings, notices, scope_of, steps, subtree
+from alerting.store import (
+    Scope,
+    alert,
+    alerts,
+    counts,
+    findings,
+    notices,
+    open_system_findings,
+    scope_of,
+    steps,
+    subtree,
+)
 from alerting.tables import metadata
 from build import PointSpec, code, make_registry
 from registry.clock import HOUR, MINUTE, SECOND
@@ -242,6 +253,16 @@ def test_deadlines_passed_while_down_come_before_later_findings(desk: Desk, engi
     assert [(s.event, s.late) for s in history[1:]] == [("confirm_due", 2 * MINUTE), ("worsened", MINUTE)]
 
 
+def test_the_offset_never_falls(engine: Engine) -> None:
+    desk, old = Desk(engine, REGISTRY), Desk(engine, replace(REGISTRY, version="old"))
+    desk.round([], 5, T)
+    old.round([], 3, T)  # a replay, judged by the version of that time
+    assert (desk.offset(), desk.version()) == (5, "test-1")
+    desk.round([], None, T)
+    desk.round([], 6, T)
+    assert desk.offset() == 6
+
+
 def test_late_evidence_and_facts_without_a_tier_ring_nobody(desk: Desk, engine: Engine) -> None:
     late = message(Phase.ENDED, late=True)
     fact = message(rule="equipment.overdue", tier=None)
@@ -330,6 +351,30 @@ def test_an_enterprise_that_the_registry_lost_still_rings_somebody(engine: Engin
     desk.round([message(enterprise="GONE")], 1, T)
     _, (step,), (sent,) = look(engine, message(enterprise="GONE").id)
     assert (sent.person, sent.role, step.detail.nobody) == ("admin", Role.TOLD, ("GONE",))
+
+
+def test_who_is_asked_is_not_told_as_well(engine: Engine) -> None:
+    duty = (Duty(PLANT, "ann"), Duty("district-1", "ann"))
+    people = {"ann": Person("ann", "Ann", "en", (Contact("phone", "1"),))}
+    Desk(engine, replace(REGISTRY, duty=duty, people=people)).round([message()], 1, T)
+    _, (step,), (sent,) = look(engine)
+    assert (sent.role, step.detail.asked, step.detail.told) == (Role.ASKED, ("ann",), ())
+
+
+def test_the_end_is_counted_from_its_arrival(desk: Desk, engine: Engine) -> None:
+    """Joining, closing and all other deadlines run on arrival time; rules alone run on the device's."""
+    end = message(Phase.ENDED, 2, time=T + MINUTE, arrival=T + 30 * MINUTE, tier=Tier.IV)
+    desk.round([message(tier=Tier.IV), end], 1, T + 30 * MINUTE)
+    found, _, _ = look(engine)
+    assert (found.ended, found.close_due) == (T + 30 * MINUTE, T + 30 * MINUTE + 24 * HOUR)
+
+
+def test_open_findings_about_the_system_are_found_again(desk: Desk, engine: Engine) -> None:
+    own = [message(rule=rule, enterprise="", subject="system") for rule in ("system.journal", "system.clock")]
+    over = message(Phase.ENDED, 2, rule="system.clock", enterprise="", subject="system", time=T + 1)
+    desk.round([*own, message(), over], 1, T + 1)
+    with reading(engine) as connection:
+        assert open_system_findings(connection) == own[:1]
 
 
 def test_a_notice_for_each_contact(engine: Engine) -> None:

@@ -219,6 +219,15 @@ def test_the_ladder_climbs_and_asks_the_top_again() -> None:
     assert alert.confirm_due == T + 15 * MINUTE + 2 * 20 * MINUTE
 
 
+def test_where_nobody_is_on_duty_higher_up_those_below_are_asked_again() -> None:
+    policy = POLICY._replace(manned=(True, False, False))
+    alert = do(None, Event.BEGUN, policy=policy).alert
+    again = do(alert, Event.CONFIRM_DUE, alert.confirm_due, policy, due=alert.confirm_due)
+    assert (again.alert.rung, again.calls) == (0, (Call(Role.ASKED, "plant"),))
+    assert again.step.detail.nobody == ("district", "town")
+    assert again.alert.confirm_due == alert.confirm_due + 20 * MINUTE
+
+
 def test_down_for_hours_the_climbs_keep_their_times_and_missed_askings_are_counted() -> None:
     alert, now, steps = raised(), T + 10 * HOUR, []
     while happening := deadline(alert, now):
@@ -258,6 +267,8 @@ def test_unknown_never_clears() -> None:
     alert = do(do(alert, Event.CONFIRM).alert, Event.ACT).alert
     assert (alert.condition, alert.answer, alert.closed) == (UNKNOWN, ACTED, 0)
     assert do(alert, Event.RESUMED).alert.condition is ACTIVE
+    ended = do(raised(), Event.ENDED, T + MINUTE).alert
+    assert do(ended, Event.UNKNOWN, T + 2 * MINUTE).alert.condition is ENDED  # nor does it undo an end
 
 
 def test_ended_but_unconfirmed_keeps_its_clock() -> None:
