@@ -140,34 +140,39 @@ class PointEngine:
         return self._hold.filter(self._book.take())
 
     def _judge(self, readings: Readings) -> None:
-        order, arrival = self._order, self.now
-        row, time, value = readings.row.astype(np.intp), readings.time, readings.value
-        quiet = self._sieve.quiet(row, time, value, order.newest, arrival + AHEAD)
-        places: NDArray[np.intp] | None = None
+        row, time, value, quality = (
+            readings.row.astype(np.intp),
+            readings.time,
+            readings.value,
+            readings.quality,
+        )
+        quiet = self._sieve.quiet(row, time, value, self._order.newest, self.now + AHEAD)
         if quiet.all():
-            self._leave(row, time, value, readings.quality)
+            self._leave(row, time, value, quality)
+            places = np.arange(len(row))
         else:
-            self._leave(row[quiet], time[quiet], value[quiet], readings.quality[quiet])
+            self._leave(row[quiet], time[quiet], value[quiet], quality[quiet])
+            odd = np.flatnonzero(~quiet)
             time, value = time.copy(), value.copy()
-            for place in np.flatnonzero(~quiet).tolist():
-                judged = self._one(
-                    place,
-                    int(row[place]),
-                    int(time[place]),
-                    float(value[place]),
-                    int(readings.quality[place]),
-                )
+            entries = zip(
+                odd.tolist(),
+                row[odd].tolist(),
+                time[odd].tolist(),
+                value[odd].tolist(),
+                quality[odd].tolist(),
+                strict=True,
+            )
+            for entry in entries:
+                judged = self._one(*entry)
                 if judged is not None:
+                    place = entry[0]
                     quiet[place] = True
                     time[place], value[place] = judged
             places = np.flatnonzero(quiet)
-            row, time, value = row[places], time[places], value[places]
-        self.counts.judged += len(row)
+        self.counts.judged += len(places)
         if self._batch_rules:
-            if places is None:
-                places = np.arange(len(row))
             for rule in self._batch_rules:
-                rule.judge(places, row, time, value, self._book)
+                rule.judge(places, row[places], time[places], value[places], self._book)
 
     def _leave(self, row: Index, time: Times, value: Values, quality: Qualities) -> None:
         """Keep the last values of readings that change nothing else (of a repeated row, the last one stays)."""
@@ -311,9 +316,9 @@ class PointEngine:
     def _prepare(self) -> None:
         """Make anew what follows from the state: the sieve, and when the next point becomes silent."""
         self._silence.reckon(self._book)
-        low, high = self._limits.bands()
-        self._sieve = Sieve(np.maximum(low, self._range.low), np.minimum(high, self._range.high))
-        watched = self._limits.moving() | self._order.all_troubled() | self._silence.unheard(self._book)
+        limits, range = self._limits, self._range
+        self._sieve = Sieve(np.maximum(limits.low, range.low), np.minimum(limits.high, range.high))
+        watched = limits.moving() | self._order.all_troubled() | self._silence.unheard(self._book)
         for rule in (RANGE, LOW, HIGH):
             watched |= self._book.flag[rule] != CLOSED
         self._sieve.watch(np.flatnonzero(watched))

@@ -44,43 +44,38 @@ class Limits:
         self._reset = np.fmin(points.reset * _SIGN, self._at)
         self._on, self._off = points.on_delay, points.off_delay
         self.has: NDArray[np.bool_] = ~np.isnan(points.limit)
+        first = np.minimum(self._at[:, (L, H)], self._at[:, (LL, HH)])  # the limit that is reached first
+        edge = np.nextafter(first, -np.inf)
+        self.low, self.high = -edge[:, 0], edge[:, 1]  # the band of a point with no limit pending or active
         self.rows = Rows(len(points), state=np.zeros(4, np.uint8), mark=np.zeros(4, np.int64))
         self._state: NDArray[np.uint8] = self.rows["state"]
         self._mark: NDArray[np.int64] = self.rows["mark"]  # time at which the state's condition first held
 
     def judge(self, row: int, time: int, value: float, out: bool, book: Book) -> None:
         """One reading in order; value is NaN if unknown, out if it is out of the physical range."""
-        at, reset = self._at[row].tolist(), self._reset[row].tolist()
-        state, mark = self._state[row].tolist(), self._mark[row].tolist()
+        at, state, mark = self._at[row].tolist(), self._state[row].tolist(), self._mark[row].tolist()
         for rule, sign, columns in DIRECTIONS:
             mild, worse = columns
             x = value * sign
             reaches = x >= at[mild] or x >= at[worse]
+            if not (reaches or state[mild] or state[worse]):
+                continue  # nothing here, and nothing comes
             if not reaches and (out or x != x):
                 book.unknown(rule, row, time)
                 continue
             book.known(rule, row, time, value)
             before = _level(state, columns)
             for column in columns:
-                if out and x < at[column]:
-                    continue
-                self._move(row, column, x, time, at[column], reset[column], state, mark)
+                if x >= at[column] or not out:
+                    self._move(row, column, x, time, at[column], state, mark)
             after = _level(state, columns)
             if after != before:
                 self._tell(row, rule, columns, before, after, time, value, state, mark, book)
-        self._state[row] = state
-        self._mark[row] = mark
+            self._state[row] = state
+            self._mark[row] = mark
 
     def _move(
-        self,
-        row: int,
-        column: int,
-        x: float,
-        time: int,
-        at: float,
-        reset: float,
-        state: list[int],
-        mark: list[int],
+        self, row: int, column: int, x: float, time: int, at: float, state: list[int], mark: list[int]
     ) -> None:
         now = state[column]
         if now in (PENDING, OFF_PENDING):
@@ -89,9 +84,9 @@ class Limits:
             now, mark[column] = PENDING, time
         elif now == PENDING and x < at:
             now = INACTIVE
-        elif now == ACTIVE and x < reset:
+        elif now == ACTIVE and x < self._reset[row, column]:
             now, mark[column] = OFF_PENDING, time
-        elif now == OFF_PENDING and x >= reset:
+        elif now == OFF_PENDING and x >= self._reset[row, column]:
             now = ACTIVE
         if now == PENDING and time >= mark[column] + int(self._on[row, column]):
             now = ACTIVE
@@ -141,32 +136,27 @@ class Limits:
 
     def band(self, row: int) -> tuple[float, float, int]:
         """Values (inclusive) and the time before which a reading changes nothing here."""
+        state = self._state[row].tolist()
+        if not any(state):
+            return float(self.low[row]), float(self.high[row]), FOREVER
         low, high, until = -LARGEST, LARGEST, FOREVER
-        at, reset = self._at[row].tolist(), self._reset[row].tolist()
-        state, mark = self._state[row].tolist(), self._mark[row].tolist()
+        at, reset, mark = self._at[row].tolist(), self._reset[row].tolist(), self._mark[row].tolist()
         for _, sign, columns in DIRECTIONS:
             least, most = -LARGEST, LARGEST
             for column in columns:
-                match state[column]:
-                    case 0:
-                        most = min(most, nextafter(at[column], -inf))
-                    case 1:
-                        least = max(least, at[column])
-                        until = min(until, mark[column] + int(self._on[row, column]))
-                    case 2:
-                        least = max(least, reset[column])
-                    case _:
-                        most = min(most, nextafter(reset[column], -inf))
-                        until = min(until, mark[column] + int(self._off[row, column]))
+                if state[column] == INACTIVE:
+                    most = min(most, nextafter(at[column], -inf))
+                elif state[column] == PENDING:
+                    least = max(least, at[column])
+                    until = min(until, mark[column] + int(self._on[row, column]))
+                elif state[column] == ACTIVE:
+                    least = max(least, reset[column])
+                else:
+                    most = min(most, nextafter(reset[column], -inf))
+                    until = min(until, mark[column] + int(self._off[row, column]))
             least, most = (least, most) if sign > 0 else (-most, -least)
             low, high = max(low, least), min(high, most)
         return low, high, until
-
-    def bands(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The bands of all points, none of whose limits is pending or active."""
-        high = np.nextafter(np.minimum(self._at[:, H], self._at[:, HH]), -np.inf)
-        low = -np.nextafter(np.minimum(self._at[:, L], self._at[:, LL]), -np.inf)
-        return np.maximum(low, -LARGEST), np.minimum(high, LARGEST)
 
     def moving(self) -> NDArray[np.bool_]:
         """Which points have a limit that is not inactive."""

@@ -53,7 +53,9 @@ class Rate:
         anew = known & (back | (since == NEVER) | due)
         at = np.flatnonzero(due)
         if len(at):
-            rate = np.abs(value[at] - self._value[row[at]]) / ((time[at] - since[at]) / SECOND)
+            with np.errstate(over="ignore"):
+                change = np.abs(value[at] - self._value[row[at]])
+            rate = change / ((time[at] - since[at]) / SECOND)
             steep = rate >= self._rate[row[at]]
             for i in np.flatnonzero(steep != (flag[at] != CLOSED)):
                 self._tell(

@@ -42,7 +42,8 @@ class Stuck:
             book.place = int(place[i])
             book.known(STUCK, int(row[i]), int(time[i]), float(value[i]))
         since = np.minimum(self._since[row], time)
-        same = known & (np.abs(value - self._value[row]) <= self._within[row])
+        with np.errstate(over="ignore"):
+            same = known & (np.abs(value - self._value[row]) <= self._within[row])
         moved = known & ~same
         for i in np.flatnonzero(moved & (flag != CLOSED)):
             book.place = int(place[i])
