@@ -74,7 +74,8 @@ class Judge:
         self._counts: Counter[str] = Counter()
         self._dead: Counter[str] = Counter()
         self._held: Sequence[Message] = ()
-        self._retry_at = 0
+        self._retry_at = self._absorbed_at = 0
+        self._deadline: int | None = None
         self._unwritable = ""
         self._snapshot_offset = 0
         self._snapshot_thread: threading.Thread | None = None
@@ -177,10 +178,14 @@ class Judge:
         begun = stopwatch()
         self._clock.poll()
         now = self._now()
+        self._deadline = self._desk.next_deadline()  # people's answers, in another process, move it
         messages = self._take(now)
         if not self._unwritable or now >= self._retry_at:
             self._absorb(messages, now)
-        self._report(now, self._journal.last_offset)
+        offset = self._journal.last_offset
+        behind = offset != self._absorbed and now - self._absorbed_at >= SECOND
+        if behind or self._is_due(now):
+            self._report(now, offset)
         if messages:
             self._round_ms.add((stopwatch() - begun) * 1000)
         self._keep_house(now)
@@ -197,8 +202,8 @@ class Judge:
         due = [self._journal.last_time + SECOND]
         if (deadline := self._engine.next_deadline()) is not None:
             due.append(deadline)
-        if (deadline := self._desk.next_deadline()) is not None:
-            due.append(deadline)
+        if self._deadline is not None:
+            due.append(self._deadline)
         timeout = self._clock.timeout(min(due))
         timeout = HOUSEKEEPING if timeout is None else min(timeout, HOUSEKEEPING)
         if self._pending:
@@ -249,8 +254,8 @@ class Judge:
         for offset, round_ in enumerate(rounds, before + 1):
             self._counts["readings"] += len(round_.readings)
             self._found(self._engine.apply(round_))
-            if round_.time < now:  # a stepped clock has leapt: what fell due on the way is done in its order
-                self._report(round_.time, offset)
+            if round_.time < now and self._is_due(round_.time):
+                self._report(round_.time, offset)  # a stepped clock has leapt: all in its order
 
     def _found(self, findings: Sequence[Finding]) -> None:
         self._counts["findings"] += len(findings)
@@ -258,10 +263,6 @@ class Judge:
 
     def _report(self, now: int, offset: int) -> None:
         """Findings and due deadlines to the desk; a desk that is locked is asked again next turn."""
-        deadline = self._desk.next_deadline()
-        behind = offset != self._absorbed and now - self._absorbed_at >= SECOND
-        if not self._pending and not behind and (deadline is None or deadline > now):
-            return
         try:
             self._desk.round(self._pending, offset, now)
         except (DeskBusy, DeskUnwritable) as error:
@@ -274,8 +275,11 @@ class Judge:
                 self._alert_ms.add((committed - finding.time) / 1000)
         self._pending = []
         self._absorbed, self._absorbed_at = offset, now
+        self._deadline = self._desk.next_deadline()
 
-    _absorbed_at = 0
+    def _is_due(self, now: int) -> bool:
+        """Whether there is anything to tell the desk, or to let it do."""
+        return bool(self._pending) or (self._deadline is not None and self._deadline <= now)
 
     # -- a disk that cannot be written -----------------------------------------------------------
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import structlog
 import uvicorn
-from console.api import Dependencies, create_app
 
 import registry.versions
 from alerting.channels import Channel, ChannelSettings, HttpChannel
 from alerting.database import open_database
 from alerting.desk import Desk
 from alerting.sender import Sender
+from console.api import Dependencies, create_app
 from fenghuo import status
 from fenghuo.clock_socket import ClockLost, ControlledClock
 from fenghuo.logs import configure

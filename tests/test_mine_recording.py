@@ -1,4 +1,4 @@
-"""A real mine's methane through the real processes: the alerts must be those that a few plain lines find in the file."""
+"""A real mine's methane through the real processes: the alerts must be those that plain lines find in the file."""
 
 import csv
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_alerts_equal_the_episodes_in_the_file(
             mine.publish(columns.enterprise, columns.gateway, time, values)
             mine.settle()
         alerts = [
-            (a.subject.removeprefix("point:"), a.since, a.ended, a.tier)
+            (a.subject.removeprefix("point:"), a.raised, a.ended, a.tier)
             for a in mine.alerts()
             if a.rule == "limit.high" and a.subject in ("point:MM31", "point:MM116")
         ]
