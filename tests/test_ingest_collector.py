@@ -43,8 +43,20 @@ def collecting(
     collector = Collector("127.0.0.1", port, user=user, password=password, in_flight=in_flight)
     try:
         yield collector
+        if collector.connected:
+            leave(collector)
     finally:
         collector.close()
+
+
+def leave(collector: Collector) -> None:
+    """Close, and wait until the broker has read our last words: else the next one may overtake them."""
+    with socket.socket(fileno=os.dup(collector.fileno())) as same:
+        collector.close()
+        same.setblocking(True)
+        same.settimeout(WITHIN)
+        while same.recv(65536):
+            pass
 
 
 def turn(collector: Collector, seconds: float = 0.05) -> list[Message]:
