@@ -94,7 +94,7 @@ def passwords(path: Path, users: Iterable[str]) -> dict[str, str]:
     missing = [user for user in wanted if user not in known]
     if missing:
         known.update((user, secrets.token_urlsafe(24)) for user in missing)
-        _write_private(path, "".join(f"{user} {password}\n" for user, password in sorted(known.items())))
+        write_private(path, "".join(f"{user} {password}\n" for user, password in sorted(known.items())))
     return {user: known[user] for user in wanted}
 
 
@@ -173,9 +173,9 @@ class Mosquitto:
             OSError: the folder cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write_private(self.folder / "users", "".join(_password_line(account) for account in self.accounts))
-        _write_private(self.folder / "access", "\n".join(_access_lines(self.accounts)))
-        _write_private(self.config, "\n".join(self._settings()) + "\n")
+        write_private(self.folder / "users", "".join(_password_line(account) for account in self.accounts))
+        write_private(self.folder / "access", "\n".join(_access_lines(self.accounts)))
+        write_private(self.config, "\n".join(self._settings()) + "\n")
         if self._process is not None and self.running:
             self._process.send_signal(signal.SIGHUP)
 
@@ -274,7 +274,7 @@ def _access_lines(accounts: Iterable[Account]) -> list[str]:
     return [*lines, ""]
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
     """Replace a file by one that only its owner can read."""
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import contextlib
 import secrets
 import socket
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
 from typing import Any
@@ -130,7 +130,7 @@ class Collector:
 
     Use from one thread. A turn of the owner's loop: wait until ``fileno`` is readable (or writable, if
     ``wants_write``) or a quarter of a second is over; ``service``; ``take``; make what was taken
-    durable; ``acknowledge``. What is never acknowledged is sent again after a reconnect, flagged
+    durable; ``acknowledge`` in the same order. What is never acknowledged is sent again after a reconnect, flagged
     ``dup``. ``counts`` counts what happened; ``problem`` says why there is no connection.
     """
 
@@ -157,6 +157,7 @@ class Collector:
         self._arrived: list[Message] = []
         self._arrived_bytes = 0
         self._unacknowledged = 0
+        self._echoes: deque[list[int]] = deque()  # packet id, messages before it that are not acknowledged
         self._backlog = Backlog()
         self._attempt_at = 0.0
         self._pause = self.BACK_OFF[0]
@@ -223,6 +224,7 @@ class Collector:
             elif message.qos:
                 self._client.ack(message.mid, message.qos)
                 self._unacknowledged -= 1
+                self._acknowledge_echo(1)
         self._write()
 
     def close(self) -> None:
@@ -302,6 +304,7 @@ class Collector:
         self._pause = min(self._pause * 2, self.BACK_OFF[1])
         self._arrived.clear()  # not taken, so not acknowledged: the broker sends it again
         self._arrived_bytes = self._unacknowledged = 0
+        self._echoes.clear()
 
     def _on_connect(
         self, client: Client, _: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
@@ -365,11 +368,19 @@ class Collector:
         topic = topic_bytes.decode("utf-8", "replace")
         if topic == ECHO_TOPIC:
             self._backlog.echo(payload)
-            self._client.ack(mid, qos)
+            self._echoes.append([mid, self._unacknowledged])
+            self._acknowledge_echo(0)
             return
         self._arrived_bytes += len(payload)
         self._unacknowledged += qos > 0
         self._arrived.append(Message(topic, payload, mid, qos, dup, retain, self._connection))
+
+    def _acknowledge_echo(self, acknowledged: int) -> None:
+        """Acknowledge an echo when all before it are: the order of arrival is binding (MQTT 5, 4.6)."""
+        for echo in self._echoes:
+            echo[1] -= acknowledged
+        while self._echoes and self._echoes[0][1] <= 0:
+            self._client.ack(self._echoes.popleft()[0], 1)
 
     def _on_publish(
         self, client: Client, _: Any, mid: int, reason: ReasonCode, properties: Properties | None

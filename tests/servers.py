@@ -22,6 +22,7 @@ from ingest.broker import (
     free_port,
     gateway_account,
 )
+from ingest.demo_broker import Iotcore
 
 PASSWORD = "test-only"
 """Every account of a test's broker has this password."""
@@ -82,7 +83,7 @@ class User:
 
     def __init__(
         self,
-        server: Mosquitto,
+        server: Mosquitto | Iotcore,
         user: str | None,
         *,
         password: str | None = PASSWORD,
