@@ -276,7 +276,7 @@ class PointEngine:
                 listening=silence.listening,
                 listened=silence.listened,
                 rows={name: rows.pack() for (name, _), rows in self._rows().items()},
-                open=[(rule, index, finding) for (rule, index), finding in self._book.open.items()],
+                open=[(*key, self._book.open[key]) for key in sorted(self._book.open)],
                 held=self._hold.held,
             )
         )

@@ -2,8 +2,11 @@
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from random import Random
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from model.points import PointModel
@@ -47,7 +50,7 @@ RANGE = {"range_low": 0.0, "range_high": 100.0}
 PROFILES = (
     PointSpec(id="", H=80.0, interval=3 * S),
     PointSpec(id="", **LIMITS, **RESETS, kind="methane", clause="AQ 1029 5.1"),
-    PointSpec(id="", **LIMITS, **RESETS, **SOON, interval=S),
+    PointSpec(id="", **LIMITS, **RESETS, **SOON, interval=2 * S),
     PointSpec(id="", **LIMITS, **RESETS, **CROSSED, **RANGE, interval=10 * S),
     PointSpec(id="", H=79.0, H_reset=85.0, LL=15.0, **SOON, range_low=12.0),
     PointSpec(id="", HH=90.0, HH_reset=78.0, **CROSSED, range_high=85.0),
@@ -57,7 +60,9 @@ PROFILES = (
     PointSpec(id="", stuck_after=S, rate=5.0, rate_over=S, **RANGE),
     PointSpec(id="", group="g1", **RANGE),
     PointSpec(id="", group="g1", interval=3 * S),
-    PointSpec(id="", group="g2", **LIMITS, **SOON, interval=S, stuck_after=5 * S, rate=1.0, rate_over=5 * S),
+    PointSpec(
+        id="", group="g1", **LIMITS, **SOON, interval=2 * S, stuck_after=5 * S, rate=1.0, rate_over=5 * S
+    ),
     PointSpec(id=""),
 )
 PLACES = ((ONE, "A", "gw1"), (ONE, "B", "gw1"), (ONE, "C", "gw2"), (TWO, "A", "gw1"), (TWO, "B", "gw1"))
@@ -109,22 +114,48 @@ class Restarted:
     pass
 
 
-profiles = st.integers(0, len(PROFILES) - 1)
-configurations = st.builds(
-    Configuration,
-    st.tuples(*[profiles | profiles | profiles | st.none()] * 5),
-    st.none() | st.none() | st.integers(0, 4),
-    st.sampled_from([0.0, 5.0]),
-    st.sampled_from([0, 2 * S]),
-)
+def configurations_of(*family: int) -> st.SearchStrategy[Configuration]:
+    """Points of these profiles."""
+    return st.builds(
+        Configuration,
+        st.tuples(*[st.sampled_from((*family, *family, *family, None))] * 5),
+        st.none() | st.none() | st.integers(0, 4),
+        st.sampled_from([0.0, 5.0]),
+        st.sampled_from([0, 2 * S]),
+    )
+
+
+FAMILIES = (range(len(PROFILES)), (1, 2, 3, 4, 5), (6, 7, 8, 9), (10, 11, 12), (0, 2, 6, 11))
+configurations = st.sampled_from(FAMILIES).flatmap(lambda family: configurations_of(*family))
+
+
+Step = Heard | Reconfigured | Restarted
+qualities = st.sampled_from([GOOD] * 8 + [UNCERTAIN, BAD])
 
 
 @st.composite
-def heard(draw: st.DrawFn) -> Heard:
+def tame(draw: st.DrawFn) -> Heard:
+    """A second later: what every gateway does all day, perhaps with a few seconds stored up."""
+    seconds = draw(st.sampled_from([1, 1, 1, 3]))
+    base = draw(st.sampled_from((50.0,) * 8 + VALUES))
+    near = st.sampled_from([base, base + 0.5, base + 5.0])
+    if draw(st.booleans()):
+        near |= st.sampled_from(VALUES)
+    readings = [
+        (point, age * S, NAN if quality == BAD else draw(near), quality)
+        for age in range(1 - seconds, 1)
+        for point in range(5)
+        if (quality := draw(qualities)) or draw(st.integers(0, 9))
+    ]
+    return Heard(after=seconds * S, readings=tuple(readings))
+
+
+@st.composite
+def wild(draw: st.DrawFn) -> Heard:
+    """Anything: disorder, duplicates, gaps, jumps of the clock, deafness, gateways that come and go."""
     seconds = draw(st.sampled_from([0, 0, 1, 1, 1, 1, 1, 2, 2, 3, 11, 70]))
     age = st.integers(-6, 0) | st.just(0) | st.just(0) | st.sampled_from(FAR)
-    quality = st.sampled_from([GOOD] * 6 + [UNCERTAIN, BAD])
-    entry = st.tuples(st.integers(0, 4), age, st.sampled_from(VALUES), quality)
+    entry = st.tuples(st.integers(0, 4), age, st.sampled_from(VALUES), qualities)
     entries = draw(st.lists(entry, max_size=8))
     if draw(st.integers(0, 3)):
         entries.sort(key=lambda entry: entry[1])
@@ -132,24 +163,33 @@ def heard(draw: st.DrawFn) -> Heard:
         st.just([]) | st.just([]) | st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=2)
     )
     return Heard(
-        after=seconds * SECOND,
+        after=seconds * S,
         listening=bool(draw(st.integers(0, 9))),
         status=tuple(status),
-        readings=tuple((r, a * SECOND, NAN if q == BAD else v, q) for r, a, v, q in entries),
+        readings=tuple((r, a * S, NAN if q == BAD else v, q) for r, a, v, q in entries),
     )
 
 
-def step_of(number: int) -> st.SearchStrategy[Heard | Reconfigured | Restarted]:
-    if number < 14:
-        return heard()
-    return (
-        st.just(Restarted())
-        if number == 14
-        else st.builds(Reconfigured, st.sampled_from([0, S, 3 * S]), configurations)
-    )
+@st.composite
+def stored(draw: st.DrawFn) -> Heard:
+    """What a gateway had stored while it was cut off, minutes old, in order."""
+    oldest = draw(st.sampled_from([-66, -63, -300]))
+    value = st.sampled_from([50.0, 50.0, 80.0, 95.0, 95.0, 5.0, 130.0])
+    values = draw(st.lists(st.tuples(st.integers(0, 1), value), min_size=2, max_size=9))
+    readings = [(point, (oldest + n) * S, value, GOOD) for n, (point, value) in enumerate(values)]
+    return Heard(after=draw(st.sampled_from([0, 70 * S, 400 * S])), readings=tuple(readings))
 
 
-stories = st.lists(st.integers(0, 15).flatmap(step_of), min_size=1, max_size=25)
+def stories_of(*steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:
+    """One to twenty steps; a step named often comes often."""
+    step = st.integers(0, len(steps) - 1).flatmap(steps.__getitem__)
+    return st.integers(1, 20).flatmap(lambda length: st.lists(step, min_size=length, max_size=length))
+
+
+marks = st.builds(Heard, st.sampled_from([S, S, 2 * S, 2 * S + 1]))
+restarts = st.just(Restarted())
+reconfigured = st.builds(Reconfigured, st.sampled_from([0, S, 3 * S]), configurations)
+stories = stories_of(*[tame()] * 8, *[wild()] * 4, stored(), marks, restarts, reconfigured)
 
 
 def as_round(heard: Heard, now: int, registry: Registry) -> Round:
@@ -186,7 +226,7 @@ def hold_honest(engine: PointEngine, model: PointModel) -> None:
             assert twin.advance(deadline) != []
 
 
-def run(first: Configuration, story: list[Heard | Reconfigured | Restarted]) -> list[Finding]:
+def run(first: Configuration, story: list[Step]) -> list[Finding]:
     registry = first.registry("v0")
     engine, model = PointEngine(registry, START), PointModel(registry, START)
     now, told = START, []
@@ -226,10 +266,65 @@ def hold_numbered(told: list[Finding]) -> None:
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
-@settings(SLOW, max_examples=400)
-@given(configurations, stories)
-def test_engine_equals_model(first: Configuration, story: list[Heard | Reconfigured | Restarted]) -> None:
+def hold(first: Configuration, story: list[Step]) -> None:
     told = run(first, story)
     hold_numbered(told)
     for finding in told:
         event(f"{finding.rule} {finding.phase}{' late' if finding.late else ''}")
+
+
+@settings(SLOW, max_examples=300)
+@given(configurations, stories)
+def test_engine_equals_model(first: Configuration, story: list[Step]) -> None:
+    hold(first, story)
+
+
+@settings(SLOW, max_examples=100)
+@given(configurations_of(10, 11, 12), stories_of(*[tame()] * 9, wild(), marks, restarts))
+def test_redundant_points_equal_model(first: Configuration, story: list[Step]) -> None:
+    hold(first, story)
+
+
+@settings(SLOW, max_examples=100)
+@given(configurations_of(0, 1, 4, 7), stories_of(stored(), stored(), tame(), restarts))
+def test_stored_readings_equal_model(first: Configuration, story: list[Step]) -> None:
+    hold(first, story)
+
+
+@pytest.mark.long
+@settings(SLOW, max_examples=20_000)
+@given(configurations, stories)
+def test_engine_equals_model_long(first: Configuration, story: list[Step]) -> None:
+    hold(first, story)
+
+
+@settings(SLOW, max_examples=150)
+@given(configurations, stories, st.randoms(use_true_random=False))
+def test_cutting_rounds_changes_nothing(first: Configuration, story: list[Step], random: Random) -> None:
+    """However the readings that arrived together are cut into rounds of that time, the findings are the same."""
+    whole = PointEngine(first.registry("v0"), START)
+    cut = PointEngine(first.registry("v0"), START)
+    now = START
+    for number, step in enumerate(story, 1):
+        if isinstance(step, Restarted):
+            continue
+        now += step.after
+        if isinstance(step, Reconfigured):
+            registry = step.configuration.registry(f"v{number}")
+            assert whole.reconfigure(registry, now) == cut.reconfigure(registry, now)
+            continue
+        round = as_round(step, now, whole.registry)
+        told = []
+        for part in cuts(round, random):
+            told += cut.apply(part)
+        assert whole.apply(round) == told
+        assert whole.snapshot() == cut.snapshot()
+
+
+def cuts(round: Round, random: Random) -> list[Round]:
+    at = sorted(random.choices(range(len(round.readings) + 1), k=3))
+    edges = [0, *at, len(round.readings)]
+    r = round.readings
+    parts = [Readings(r.row[a:b], r.time[a:b], r.value[a:b], r.quality[a:b]) for a, b in pairwise(edges)]
+    first = replace(round, readings=parts[0])
+    return [first, *(replace(round, status=(), readings=part) for part in parts[1:])]
