@@ -85,11 +85,11 @@ class Desk:
 
     def offset(self) -> int:
         """The journal offset absorbed; 0 at first."""
-        return int(self._state("offset") or 0)
+        return absorbed(self._engine)
 
     def version(self) -> str:
         """The registry version by which the newest round was judged; "" at first."""
-        return self._state("version")
+        return _read_state(self._engine, "version")
 
     def next_deadline(self) -> int | None:
         """When ``round`` next has something to do by itself, µs; None if nothing is pending."""
@@ -149,10 +149,16 @@ class Desk:
         alert = sheet.alerts[id]
         return Receipt(outcome=outcome, step=alert.step, alert=alert)
 
-    def _state(self, key: str) -> str:
-        with reading(self._engine) as connection:
-            value: str | None = connection.execute(_READ_VALUE, {"key": key}).scalar()
-        return value or ""
+
+def absorbed(engine: Engine) -> int:
+    """The journal offset that the desk of a database has absorbed; 0 at first."""
+    return int(_read_state(engine, "offset") or 0)
+
+
+def _read_state(engine: Engine, key: str) -> str:
+    with reading(engine) as connection:
+        value: str | None = connection.execute(_READ_VALUE, {"key": key}).scalar()
+    return value or ""
 
 
 class _Sheet:

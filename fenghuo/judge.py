@@ -14,26 +14,24 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import structlog
 
 import registry.versions
 from alerting import store
 from alerting.database import open_database, reading
-from alerting.desk import Desk, DeskBusy, DeskUnwritable
-from fenghuo import status
+from alerting.desk import Desk, DeskBusy, DeskUnwritable, absorbed
+from alerting.words import moment
+from fenghuo import recovery, status
 from fenghuo.clock_socket import ControlledClock
 from fenghuo.logs import configure
 from fenghuo.settings import Settings
 from fenghuo.system_findings import SystemFindings
 from ingest.assemble import Assembler
 from ingest.collector import Collector, Message
-from ingest.journal import Journal, JournalUnwritable
+from ingest.journal import Journal, JournalUnwritable, Lost
 from ingest.last_values import LastValues
 from ingest.readings import Round
 from registry.clock import HOUR, SECOND, Clock, SystemClock, stopwatch
-from registry.model import Registry
-from streams.engine import PointEngine
 from streams.finding import Finding, Phase
 
 HOUSEKEEPING = 0.25
@@ -48,21 +46,13 @@ WALL_STEP = 5 * SECOND
 log = structlog.get_logger()
 
 
-class Snapshot(msgspec.Struct, frozen=True):
-    """The engine's state after the round at ``offset``, under the registry ``version``."""
-
-    offset: int
-    version: str
-    engine: bytes
-
-
 class Judge:
     """Everything that one judging process holds; ``turn`` is its whole life."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._journal = Journal(settings.journal, reserve=settings.journal_reserve)
         database = open_database(settings.data / "desk.sqlite", busy=DESK_TIMEOUT)
+        self._journal = Journal(settings.journal, reserve=settings.journal_reserve, after=absorbed(database))
         self._clock: Clock = (
             ControlledClock(settings.clock, "judge")
             if settings.clock
@@ -70,78 +60,48 @@ class Judge:
         )
         self._stepped = bool(settings.clock)
         self._stopping = False
-        self._pending: list[Finding] = []
         self._counts: Counter[str] = Counter()
         self._dead: Counter[str] = Counter()
         self._held: Sequence[Message] = ()
         self._retry_at = self._absorbed_at = 0
         self._deadline: int | None = None
         self._unwritable = ""
-        self._snapshot_offset = 0
         self._snapshot_thread: threading.Thread | None = None
         self._round_ms, self._alert_ms = status.Samples(), status.Samples()
         self._next_house = self._next_status = self._next_values = self._next_snapshot = 0.0
         self._next_retention = 0.0
         self._values: LastValues | None = None
-        self._pointer: tuple[int, int] | None = None
 
-        self._registry = self._first_registry()
+        self._begin_journal()
+        self._absorbed = absorbed(database)
+        recovered = recovery.recover(
+            self._journal, settings.journal, settings.versions, settings.snapshot, self._absorbed
+        )
+        self._engine, self._registry = recovered.engine, recovered.registry
+        self._snapshot_offset = recovered.snapshot
+        self._pending = list(recovered.findings)
         self._desk = Desk(database, self._registry)
-        self._engine = self._recover()
-        self._desk.set_registry(self._registry)
         with reading(database) as connection:
             self._system = SystemFindings(store.open_system_findings(connection))
-        self._absorbed = self._desk.offset()
         self._assembler = Assembler(self._registry, self._journal.recent_digests(2 * settings.in_flight))
         self._collector = self._make_collector()
         self._started = self._clock.now()
+        for lost in recovered.lost:
+            self._pending += self._lost(lost)
         if isinstance(self._clock, SystemClock) and self._clock.behind:
-            self._pending += self._system.begin(
-                "system.clock",
-                self._now(),
-                f"wall is {self._clock.behind / SECOND:.0f} s behind the last record",
-            )
+            behind = f"the wall is {self._clock.behind / SECOND:.0f} s behind the last record"
+            self._pending += self._system.begin("system.clock", self._now(), behind)
 
     # -- start ---------------------------------------------------------------------------------
 
-    def _first_registry(self) -> Registry:
-        """The version in force at the journal's end, or the wanted one where there is no journal yet."""
-        version = self._journal.version
+    def _begin_journal(self) -> None:
+        """A journal begins with the registry version that is in force."""
+        if self._journal.version is not None:
+            return
+        version = registry.versions.wanted(self._settings.versions)
         if version is None:
-            version = registry.versions.wanted(self._settings.versions)
-            if version is None:
-                raise SystemExit("no registry version is wanted: `fenghuo serve` compiles one first")
-            self._journal.append([Round(self._now(), listening=False, version=version)])
-        return registry.versions.load(self._settings.versions, version)
-
-    def _recover(self) -> PointEngine:
-        """Load the snapshot and evaluate the journal from there; what the desk lacks goes to it."""
-        versions = self._settings.versions
-        absorbed = self._desk.offset()
-        engine: PointEngine | None = None
-        after = 0
-        if self._settings.snapshot.exists():
-            snapshot = msgspec.msgpack.decode(self._settings.snapshot.read_bytes(), type=Snapshot)
-            engine = PointEngine.restore(registry.versions.load(versions, snapshot.version), snapshot.engine)
-            after = self._snapshot_offset = snapshot.offset
-        for offset, round_ in self._journal.read(after):
-            found: list[Finding] = []
-            if round_.version is not None:
-                compiled = registry.versions.load(versions, round_.version)
-                if engine is None:
-                    engine = PointEngine(compiled, round_.time)
-                else:
-                    found += engine.reconfigure(compiled, round_.time)
-                self._registry = compiled
-            if engine is None:
-                raise SystemExit("the journal does not begin with a registry version: files are missing")
-            found += engine.apply(round_)
-            if offset > absorbed:
-                self._pending += found
-        if engine is None:
-            raise SystemExit("the journal is empty although a version was written to it")
-        log.info("recovered", snapshot=after, absorbed=absorbed, offset=self._journal.last_offset)
-        return engine
+            raise SystemExit("no registry version is wanted: `fenghuo serve` compiles one first")
+        self._journal.append([Round(self._now(), listening=False, version=version)])
 
     def _make_collector(self) -> Collector:
         broker = self._settings.broker
@@ -329,12 +289,13 @@ class Judge:
         if wanted is None or wanted == self._registry.version or self._unwritable:
             return
         compiled = registry.versions.load(self._settings.versions, wanted)
+        listening = self._collector.listening(now)
         try:
-            self._journal.append([Round(now, self._collector.listening(now), version=wanted)])
+            self._journal.append([Round(now, listening, version=wanted)])
         except JournalUnwritable as error:
             self._cannot_write(error, (), now)
             return
-        self._found(self._engine.reconfigure(compiled, now))
+        self._found(self._engine.reconfigure(compiled, now, listening))
         self._registry = compiled
         self._desk.set_registry(compiled)
         self._assembler.set_registry(compiled)
@@ -360,13 +321,13 @@ class Judge:
         elif not self._clock.behind:
             self._pending += self._system.end("system.clock", now)
 
-    def _take_snapshot(self) -> Snapshot:
-        return Snapshot(self._journal.last_offset, self._registry.version, self._engine.snapshot())
+    def _take_snapshot(self) -> recovery.Snapshot:
+        return recovery.Snapshot(self._journal.last_offset, self._registry.version, self._engine.snapshot())
 
-    def _save(self, snapshot: Snapshot) -> None:
+    def _save(self, snapshot: recovery.Snapshot) -> None:
         """Durable, and only then known; runs beside the loop."""
         try:
-            write_durably(self._settings.snapshot, msgspec.msgpack.encode(snapshot))
+            recovery.save(self._settings.snapshot, snapshot)
         except OSError as error:
             log.error("snapshot_not_written", why=str(error))  # the older one still stands
             return
@@ -381,14 +342,19 @@ class Judge:
             now=now,
         )
         if lost is not None:
-            self._pending += self._system.once(
-                "system.lost", now, f"readings from {lost.first_time} to {lost.last_time} were dropped"
-            )
+            self._pending += self._lost(lost)
         registry.versions.discard_all_but(
             self._settings.versions,
             self._journal.versions_used()
             | {self._registry.version}
             | {version for version in (registry.versions.wanted(self._settings.versions),) if version},
+        )
+
+    def _lost(self, lost: Lost) -> list[Finding]:
+        zone = self._registry.time_zone
+        span = f"{moment(lost.first_time, zone)} – {moment(lost.last_time, zone)}"
+        return self._system.once(
+            "system.lost", self._now(), f"{span}, offsets {lost.first_offset}–{lost.last_offset}"
         )
 
     def _publish_values(self) -> None:
@@ -433,21 +399,6 @@ class Judge:
                 journal_hours=usage.budget_hours or 0.0,
             ),
         )
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Replace a file so that after a crash it is the old or the new, whole."""
-    fresh = path.with_suffix(".new")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def main(settings_file: Path) -> None:

@@ -232,6 +232,40 @@ class Rehearsal:
         """Wait until every notice that is due has been sent, or put off by a channel that fails."""
         self._await("the notices due", self._sent)
 
+    def said(self) -> status.Status:
+        """What the judge says of itself; it says so once a second, so wait with settle_status first."""
+        said = status.read(self.data / "judge.json")
+        if said is None:
+            raise NotAbsorbed("the judge has not said anything yet")
+        return said
+
+    def settle_desk(self) -> None:
+        """Wait until the desk has taken all that the judge has found."""
+        self.settle_status()
+        self._await(
+            "the desk", lambda: not self.said().waiting and self.said().absorbed == self.said().offset
+        )
+
+    def wait_for(self, what: str, happened: Callable[[], bool]) -> None:
+        """Wait, in real time, until something is so; NotAbsorbed names it if it never is."""
+        self._await(what, happened)
+
+    def await_judge(self) -> None:
+        """Wait until the judge, perhaps killed and started anew, is at work."""
+        self._await("the judge", lambda: (said := self.said()).pid == self._judge() and said.listening)
+
+    def _judge(self) -> int:
+        try:
+            return self.pid("judge")
+        except ProcessLookupError:
+            return -1
+
+    def phone_mode(self, mode: str) -> None:
+        """Let the phone exchange be "ok", "dead", "slow:SECONDS" ... (simulators/phone.py)."""
+        httpx.post(
+            f"http://127.0.0.1:{self.phone_port}/mode", content=mode, trust_env=False
+        ).raise_for_status()
+
     def settle_status(self) -> None:
         """Wait until the judge has written a status that holds all it has done."""
 

@@ -17,7 +17,9 @@ RECORDING = Path(__file__).parents[2] / "shared" / "data" / "longwall_methane.cs
 pytestmark = [
     pytest.mark.mosquitto,
     needs_mosquitto,
-    pytest.mark.skipif(not RECORDING.exists(), reason="the recording is not part of the project and not here"),
+    pytest.mark.skipif(
+        not RECORDING.exists(), reason="the recording is not part of the project and not here"
+    ),
 ]
 
 Episode = tuple[str, int, int, Tier]  # point, begun, ended (0: never), worst tier
@@ -78,7 +80,10 @@ def test_alerts_equal_the_episodes_in_the_file(
 
     episodes, rises = expected(rows, start)
     with capsys.disabled():
-        print(f"\n{len(batches)} rows: MM116 rises through 1.0 {rises['1.0']}, through 1.5 {rises['1.5']}; ", end="")
+        print(
+            f"\n{len(batches)} rows: MM116 rises through 1.0 {rises['1.0']}, through 1.5 {rises['1.5']}; ",
+            end="",
+        )
         print(f"{len(episodes)} alerts expected, {len(alerts)} raised")
     assert rises["1.0"] > 0
     assert episodes

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Annotated
 
-import console.tokens as tokens
 import typer
-from console.scope import Scope, ScopeError
 from rich.console import Console
 from rich.table import Table
 
+import console.tokens as tokens
 from alerting.database import open_database
+from console.scope import Scope, ScopeError
 from registry.clock import SystemClock
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke tokens of the API.")

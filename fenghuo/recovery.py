@@ -1,0 +1,118 @@
+"""Recovery: the engine as it was, from its newest snapshot and the journal since; and how snapshots are kept."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+import registry.versions
+from ingest.journal import Journal, Lost, version_at
+from registry.model import Registry
+from streams.engine import PointEngine, SnapshotError
+from streams.finding import Finding
+
+log = structlog.get_logger()
+
+
+class CannotRecover(Exception):
+    """Neither snapshot nor journal say from where to go on; the message says what is missing."""
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The engine's state after the round at ``offset``, under the registry ``version``."""
+
+    offset: int
+    version: str
+    engine: bytes
+
+
+class Recovered(NamedTuple):
+    """What a judge goes on from.
+
+    findings: those of rounds that the desk has not absorbed, in their order.
+    snapshot: the offset of the snapshot that was used, 0 for none. lost: gaps in the journal.
+    """
+
+    engine: PointEngine
+    registry: Registry
+    findings: Sequence[Finding]
+    snapshot: int
+    lost: Sequence[Lost]
+
+
+def recover(journal: Journal, folder: Path, versions: Path, snapshot_file: Path, absorbed: int) -> Recovered:
+    """Load the snapshot and evaluate the journal from there.
+
+    A snapshot that cannot be used is left out, and the whole journal evaluated instead: findings that began
+    before it join their alerts by rule and subject.
+
+    Args:
+        folder: the journal's. versions: where compiled registries are. absorbed: the desk's offset.
+
+    Raises:
+        CannotRecover: the journal is empty, or the version that it begins with is not known.
+    """
+    engine, after = _from_snapshot(snapshot_file, versions)
+    used = after
+    if engine is None:
+        after = journal.first_offset - 1
+    findings: list[Finding] = []
+    for offset, round_ in journal.read(after):
+        if offset != after + 1:
+            log.error("journal_gap", after=after, next=offset)
+        after = offset
+        if engine is None:
+            engine = PointEngine(_version(folder, offset, versions), round_.time)
+        if round_.version is not None:
+            compiled = registry.versions.load(versions, round_.version)
+            found = engine.reconfigure(compiled, round_.time, round_.listening)
+        else:
+            found = engine.apply(round_)
+        if offset > absorbed:
+            findings += found
+    if engine is None:
+        raise CannotRecover("the journal is empty")
+    log.info("recovered", snapshot=used, absorbed=absorbed, offset=after, findings=len(findings))
+    return Recovered(engine, engine.registry, findings, used, journal.missing)
+
+
+def _version(folder: Path, offset: int, versions: Path) -> Registry:
+    version = version_at(folder, offset)
+    if version is None:
+        raise CannotRecover(f"the journal begins at offset {offset} without saying its registry version")
+    return registry.versions.load(versions, version)
+
+
+def _from_snapshot(file: Path, versions: Path) -> tuple[PointEngine | None, int]:
+    try:
+        snapshot = msgspec.msgpack.decode(file.read_bytes(), type=Snapshot)
+        compiled = registry.versions.load(versions, snapshot.version)
+        return PointEngine.restore(compiled, snapshot.engine), snapshot.offset
+    except FileNotFoundError:
+        return None, 0
+    except (
+        msgspec.DecodeError,
+        SnapshotError,
+        registry.versions.NoSuchVersion,
+        registry.versions.BrokenVersion,
+    ) as error:
+        log.error("snapshot_unusable", why=str(error))
+        return None, 0
+
+
+def save(file: Path, snapshot: Snapshot) -> None:
+    """Replace the snapshot so that after a crash it is the old or the new, whole. Raises OSError."""
+    fresh = file.with_suffix(".new")
+    with fresh.open("wb") as out:
+        out.write(msgspec.msgpack.encode(snapshot))
+        out.flush()
+        os.fsync(out.fileno())
+    fresh.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,338 @@
+"""What must hold when things break: killed processes, lost brokers, full disks, locked databases, rubbish as input."""
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from alerting.alert import Condition, NoticeState
+from fenghuo.rehearsal import Rehearsal
+from ingest import journal
+from registry.clock import SECOND
+from streams.finding import Phase, finding_id
+from tests.folders import write_registry
+from tests.servers import needs_mosquitto
+
+pytestmark = [pytest.mark.mosquitto, needs_mosquitto]
+
+
+def wait(seconds: float) -> None:
+    """Let the real processes run on their real clock."""
+    threading.Event().wait(seconds)
+
+
+def heard(rehearsal: Rehearsal) -> Counter[tuple[int, int]]:
+    """How often each (row, device time) stands in the journal."""
+    found: Counter[tuple[int, int]] = Counter()
+    for _, round_ in journal.read(rehearsal.data / "journal", 0):
+        found.update(zip(round_.readings.row.tolist(), round_.readings.time.tolist(), strict=True))
+    return found
+
+
+def findings(rehearsal: Rehearsal, rule: str) -> set[str]:
+    """Ids of all findings of a rule that the desk holds."""
+    with sqlite3.connect(f"file:{rehearsal.data / 'desk.sqlite'}?mode=ro", uri=True) as connection:
+        return {row[0] for row in connection.execute("SELECT id FROM findings WHERE rule = ?", (rule,))}
+
+
+class Plants:
+    """Gateways whose points rise above their limits and fall again, and what must come of it."""
+
+    def __init__(self, rehearsal: Rehearsal, codes: list[str], points: int, seed: int) -> None:
+        self.rehearsal = rehearsal
+        self.codes = codes
+        self.points = points
+        self.random = random.Random(seed)
+        self.sent: set[tuple[int, int]] = set()
+        self.begun: set[str] = set()  # ids of the findings that must be made
+        self._high: dict[tuple[str, str], bool] = defaultdict(bool)
+        self._last = 0
+
+    def publish(self) -> None:
+        """One message of each gateway; now and then a point goes above its HH or comes back."""
+        for code in self.codes:
+            time = self._last = max(self._last + 1000, self.rehearsal.now // 1000 * 1000)
+            values = {}
+            for number in range(1, self.points + 1):
+                point = f"P{number}"
+                if self.random.random() < 0.04:
+                    self._high[code, point] ^= True
+                    if self._high[code, point]:
+                        self.begun.add(finding_id("limit.high", code, f"point:{point}", time))
+                values[point] = 60.0 if self._high[code, point] else 5.0
+                self.sent.add((self.rehearsal.registry.rows[code][point], time))
+            self.rehearsal.publish(code, "gw1", time, values)
+
+
+@pytest.mark.parametrize(
+    "kills", [10, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
+)
+def test_killed_at_random_moments_nothing_is_lost_and_nothing_rings_twice_unmarked(
+    tmp_path: Path, kills: int
+) -> None:
+    codes = write_registry(tmp_path / "registry", enterprises=5, points=4, confirm_within="4s")
+    with Rehearsal(tmp_path, tmp_path / "registry", None) as running:
+        plants = Plants(running, codes, 4, seed=kills)
+        for number in range(kills):
+            for _ in range(plants.random.randrange(10, 60)):
+                plants.publish()
+                wait(0.01)
+            running.kill(("judge", "serving")[number % 2])
+            for _ in range(20):
+                plants.publish()
+                wait(0.01)
+            if number % 2 == 0:
+                running.await_judge()
+        running.settle()
+        running.settle_desk()
+        running.settle_notices()
+
+        # every reading is in the journal, once, whatever died when
+        found = heard(running)
+        assert set(found) == plants.sent
+        assert max(found.values()) == 1
+
+        # the findings are those of an undisturbed run, by id, and each is of an alert
+        assert findings(running, "limit.high") == plants.begun
+        assert plants.begun
+        alerts = running.alerts()
+        assert {alert.rule for alert in alerts} <= {"limit.high", "gateway.offline"}
+
+        # every notice has rung, and no second ring is unmarked
+        notices = {notice.id for alert in alerts for notice in running.notices(alert.id)}
+        rings = running.rings()
+        assert {ring["id"] for ring in rings} == notices
+        unmarked = Counter(ring["id"] for ring in rings if not ring["repeat"])
+        assert max(unmarked.values()) == 1
+        # no deadline was missed without its record saying so
+        deadlines = [s for a in alerts for s in running.steps(a.id) if s.event == "confirm_due"]
+        assert deadlines
+        for step in deadlines:
+            assert (step.late > 0) == (step.time - step.due > 2 * SECOND)
+            assert step.late in (0, step.time - step.due)
+
+
+def test_a_broker_that_dies_and_comes_back_loses_nothing_and_makes_no_false_silence(tmp_path: Path) -> None:
+    codes = write_registry(tmp_path / "registry", enterprises=2, points=2, interval="6s")
+    with Rehearsal(tmp_path, tmp_path / "registry", None) as running:
+        plants = Plants(running, codes, 2, seed=1)
+        for _ in range(30):
+            plants.publish()
+            wait(0.05)
+        running.settle()
+        running.kill("broker")
+        for _ in range(60):
+            plants.publish()
+            wait(0.1)
+        running.settle()
+        running.settle_desk()
+        assert set(heard(running)) >= plants.sent
+        assert findings(running, "limit.high") == plants.begun
+        assert not findings(running, "silent")
+
+
+@pytest.mark.parametrize("seconds", [8, pytest.param(30, marks=pytest.mark.long)])
+def test_a_stalled_judge_takes_its_own_silence_for_nobody_elses(tmp_path: Path, seconds: int) -> None:
+    codes = write_registry(tmp_path / "registry", enterprises=2, points=2, interval="3s")
+    with Rehearsal(tmp_path, tmp_path / "registry", None) as running:
+        plants = Plants(running, codes, 2, seed=2)
+        for _ in range(10):
+            plants.publish()
+            wait(0.1)
+        running.settle()
+        os.kill(running.pid("judge"), signal.SIGSTOP)
+        for _ in range(seconds):
+            plants.publish()
+            wait(1)
+        os.kill(running.pid("judge"), signal.SIGCONT)
+        for _ in range(20):
+            plants.publish()
+            wait(0.1)
+        running.settle()
+        running.settle_desk()
+        assert set(heard(running)) == plants.sent
+        assert findings(running, "limit.high") == plants.begun
+        assert not findings(running, "silent") | findings(running, "gateway.offline")
+
+
+def test_a_desk_locked_for_ten_seconds_delays_alerts_but_no_reading(tmp_path: Path) -> None:
+    codes = write_registry(tmp_path / "registry", enterprises=1, points=1)
+    with Rehearsal(tmp_path, tmp_path / "registry", None) as running:
+        running.publish(codes[0], "gw1", running.now, {"P1": 5.0})
+        running.settle()
+        offset = running.said().offset
+        lock = sqlite3.connect(running.data / "desk.sqlite", isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        running.publish(codes[0], "gw1", running.now, {"P1": 60.0})
+        for _ in range(10):
+            wait(1)
+            running.publish(codes[0], "gw1", running.now, {"P1": 61.0})
+        running.settle()  # absorbed by journal and engine although the desk is locked
+        assert running.said().offset > offset
+        assert running.said().waiting
+        lock.execute("ROLLBACK")
+        lock.close()
+        running.settle_desk()
+        [alert] = running.alerts()
+        [begun, *_] = running.steps(alert.id)
+        assert begun.event == "begun"
+        assert begun.late > 8 * SECOND, "it says that it was late, and by how much"
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    folder.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False
+    ).returncode:
+        pytest.skip(
+            "this machine does not allow a tmpfs; a full disk is injected in test_ingest_journal_faults"
+        )
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_full_disk_is_an_alert_and_back_pressure_never_a_loss(tmp_path: Path) -> None:
+    codes = write_registry(tmp_path / "registry", enterprises=1, points=1)
+    with (
+        small_disk(tmp_path / "disk", "48m") as disk,
+        Rehearsal(disk, tmp_path / "registry", None) as running,
+    ):
+        plants = Plants(running, codes, 1, seed=3)
+        for _ in range(20):
+            plants.publish()
+        running.settle()
+        hog = disk / "hog"
+        with hog.open("wb", buffering=0) as file:  # all that the disk has left, but what is in reserve
+            try:
+                while True:
+                    file.write(bytes(1 << 16))
+            except OSError:
+                pass
+        before = len(heard(running))
+        for _ in range(300):
+            plants.publish()
+        running.wait_for("the alert of the full disk", lambda: bool(findings(running, "system.journal")))
+        running.settle_notices()
+        assert any("system" in str(ring) or ring["person"] == "admin" for ring in running.rings())
+        hog.unlink()
+        running.settle()
+        running.settle_desk()
+        assert len(heard(running)) > before
+        assert set(heard(running)) == plants.sent
+        assert findings(running, "limit.high") == plants.begun
+        running.wait_for(
+            "the end of the alert",
+            lambda: any(
+                a.rule == "system.journal" and a.condition is Condition.ENDED for a in running.alerts()
+            ),
+        )
+
+
+RUBBISH = {
+    "not_json": b"{",
+    "not_utf8": b'{"time":"2026-01-05T02:00:00Z","readings":{"P1":\xff}}',
+    "empty": b"",
+    "number": b"17",
+    "no_time": b'{"readings":{"P1":1}}',
+    "bad_time": b'{"time":"yesterday","readings":{"P1":1}}',
+    "far_future": b'{"time":"2999-01-01T00:00:00Z","readings":{"P1":1}}',
+    "infinite": b'{"time":"2026-01-05T02:00:00Z","readings":{"P1":1e999}}',
+    "text": b'{"time":"2026-01-05T02:00:00Z","readings":{"P1":"high"}}',
+    "unknown_point": b'{"time":"2026-01-05T02:00:00Z","readings":{"NOPE":1}}',
+    "unequal": b'{"time":"2026-01-05T02:00:00Z","points":["P1","P2"],"values":[1]}',
+    "deep": b"[" * 5000 + b"]" * 5000,
+    "big": b'{"time":"2026-01-05T02:00:00Z","readings":{"' + b"x" * 2_000_000 + b'":1}}',
+}
+
+
+def test_rubbish_never_stops_the_good_readings_beside_it(tmp_path: Path) -> None:
+    codes = write_registry(tmp_path / "registry", enterprises=1, points=2)
+    start = 1_767_578_400 * SECOND
+    with Rehearsal(tmp_path, tmp_path / "registry", start) as running:
+        topic = f"fenghuo/v1/{codes[0]}/gw1/readings"
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="raw", protocol=mqtt.MQTTv5)
+        user = f"{codes[0]}/gw1"
+        client.username_pw_set(user, running.password(codes[0], "gw1"))
+        client.connect("127.0.0.1", running.broker_port)
+        client.loop_start()
+        for number, payload in enumerate(RUBBISH.values(), 1):
+            client.publish(topic, payload, qos=1).wait_for_publish(30)
+            good = b'{"time":"2026-01-05T02:00:%02dZ","readings":{"P1":5,"P2":{"value":6,"quality":"good"}}}'
+            client.publish(topic, good % number, qos=1).wait_for_publish(30)
+        client.disconnect()
+        client.loop_stop()
+        running.step(start + 60 * SECOND)
+        row = running.registry.rows[codes[0]]["P1"]
+        running.wait_for(
+            "the last good reading", lambda: (row, start + len(RUBBISH) * SECOND) in heard(running)
+        )
+        good_times = {time for (r, time) in heard(running) if r == row}
+        assert good_times >= {start + number * SECOND for number in range(1, len(RUBBISH) + 1)}
+        letters = [letter for _, letter in journal.dead_letters(running.data / "journal", limit=100)]
+        assert len(letters) == len(RUBBISH)
+        assert all(letter.detail and letter.topic == topic for letter in letters)
+        assert len({letter.reason for letter in letters}) >= 8
+        assert not running.alerts()
+
+
+def test_notices_wait_for_a_dead_phone_and_say_so(tmp_path: Path) -> None:
+    codes = write_registry(tmp_path / "registry", enterprises=1, points=1)
+    start = 1_767_578_400 * SECOND
+    with Rehearsal(tmp_path, tmp_path / "registry", start) as running:
+        running.phone_mode("dead")
+        running.publish(codes[0], "gw1", start, {"P1": 60.0})
+        running.settle()
+        [alert] = running.alerts()
+        running.wait_for(
+            "an attempt that failed",
+            lambda: all(
+                notice.attempts and notice.state is NoticeState.WAITING
+                for notice in running.notices(alert.id)
+            ),
+        )
+        running.phone_mode("ok")
+        running.step(start + 60 * SECOND)
+        running.settle_notices()
+        assert {ring["id"] for ring in running.rings()} == {notice.id for notice in running.notices(alert.id)}
+        assert all(ring["repeat"] for ring in running.rings()), "the first call may have been heard"
+
+
+def test_a_changed_registry_takes_force_and_keeps_what_runs(tmp_path: Path) -> None:
+    codes = write_registry(tmp_path / "registry", enterprises=1, points=2)
+    start = 1_767_578_400 * SECOND
+    with Rehearsal(tmp_path, tmp_path / "registry", start) as running:
+        running.publish(codes[0], "gw1", start, {"P1": 60.0, "P2": 60.0})
+        running.settle()
+        assert len(running.alerts()) == 2
+        version = running.said().version
+
+        points = tmp_path / "registry" / "points.csv"
+        whole = points.read_text("utf-8")
+        points.write_text(whole + "nonsense,,,\n", "utf-8")
+        running.wait_for(
+            "the alert of the refused registry", lambda: bool(findings(running, "system.configuration"))
+        )
+        assert running.said().version == version, "the running version stays"
+
+        points.write_text(
+            "\n".join(line for line in whole.splitlines() if ",P2," not in line) + "\n", "utf-8"
+        )
+        running.wait_for("the new version", lambda: running.said().version != version)
+        running.settle_desk()
+        phases = {alert.subject: alert.condition for alert in running.alerts() if alert.rule == "limit.high"}
+        assert phases == {"point:P1": Condition.ACTIVE, "point:P2": Condition.ENDED}
+        withdrawn = next(a for a in running.alerts() if a.subject == "point:P2")
+        assert running.steps(withdrawn.id)[-1].event == Phase.WITHDRAWN
