@@ -224,7 +224,8 @@ def _readings(columns: Sequence[Columns]) -> Readings:
         return Readings.empty()
     counts = [len(part.row) for part in columns]
     value = np.concatenate([part.value for part in columns])
-    quality = np.where(np.isnan(value), np.uint8(BAD), np.uint8(0))
+    quality = np.isnan(value).view(np.uint8)
+    quality *= BAD
     start = 0
     for part, count in zip(columns, counts, strict=True):
         if part.quality is not None:

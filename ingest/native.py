@@ -22,7 +22,7 @@ from ingest.codec import (
     plain,
     shown,
 )
-from ingest.readings import BAD, GOOD, UNCERTAIN, Qualities
+from ingest.readings import BAD, GOOD, UNCERTAIN, Qualities, Values
 
 QUALITY = {"good": GOOD, "uncertain": UNCERTAIN, "bad": BAD}
 """The words of a reading's quality."""
@@ -85,14 +85,7 @@ class Native:
             if packet.points or packet.values is not msgspec.UNSET:
                 return False
             found = self._find(tuple(packet.readings))
-            given = list(packet.readings.values())
-            try:
-                value = np.array(given, np.float64)
-            except TypeError:  # some have a quality of their own
-                quality = np.array(
-                    [QUALITY[v.quality] if isinstance(v, _Value) else GOOD for v in given], np.uint8
-                )
-                value = np.array([v.value if isinstance(v, _Value) else v for v in given], np.float64)
+            value, quality = _arrays(list(packet.readings.values()))
         elif packet.points and packet.values is not msgspec.UNSET:
             by_text = self._find_text(bytes(packet.points))
             if by_text is None:
@@ -232,6 +225,17 @@ class _Packet(msgspec.Struct, gc=False):
 
 class _Status(msgspec.Struct):
     online: bool
+
+
+def _arrays(given: list[float | _Value | None]) -> tuple[Values, Qualities | None]:
+    """Values, and qualities if any has one of its own: a message mostly gives all of them one, or none."""
+    try:
+        return np.array(given, np.float64), None
+    except TypeError:
+        whole = [v if isinstance(v, _Value) else _Value(v) for v in given]
+        return np.array([v.value for v in whole], np.float64), np.array(
+            [QUALITY[v.quality] for v in whole], np.uint8
+        )
 
 
 _MESSAGES = msgspec.json.Decoder(_Packet | list[_Packet])
