@@ -34,8 +34,8 @@ STATUS = "status"
 HEAD = 256
 """Bytes of a payload that a dead letter keeps."""
 
-MEMORY = 65_536
-"""Digests remembered; a broker sends again at most its in-flight window, here at most 65,535 messages."""
+MEMORY = 16_384
+"""Digests remembered at least; a broker sends again at most its in-flight window, by default 2,000."""
 
 UNKNOWN_POINTS = 10_000
 """Unknown points that are counted one by one; further ones are in the dead letters only."""

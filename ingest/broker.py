@@ -203,6 +203,7 @@ class Mosquitto:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C at the terminal is ours: it ends last, by stop()
                 preexec_fn=_die_with_parent() if sys.platform == "linux" else None,
             )
         try:
