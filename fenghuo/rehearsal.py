@@ -5,6 +5,7 @@ that was published and all that fell due has been absorbed by the desk. So hours
 the same story gives exactly the same alerts.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -163,15 +164,17 @@ class Rehearsal:
         pid = self.pid(name)
         os.kill(pid, number)
         if number == signal.SIGKILL:
-            self._await(f"the end of {name}", lambda: pid not in _children(self._pid()))
+            # Not a zombie either: while one of its threads is left, its sockets still look alive.
+            self._await(f"the end of {name}", lambda: not Path(f"/proc/{pid}").exists())
         return pid
 
     def pid(self, name: str) -> int:
         """The process id of "judge", "serving" or "broker"."""
         wanted = {"judge": b"fenghuo.judge", "serving": b"fenghuo.serving", "broker": b"mosquitto"}[name]
         for child in _children(self._pid()):
-            if wanted in Path(f"/proc/{child}/cmdline").read_bytes():
-                return child
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
+                if wanted in Path(f"/proc/{child}/cmdline").read_bytes():
+                    return child
         raise ProcessLookupError(f"no {name} runs")
 
     def _pid(self) -> int:
@@ -355,5 +358,5 @@ def _children(parent: int) -> Iterator[int]:
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it ended while we looked
-            if int(fields[1]) == parent and fields[0] != "Z":
+            if int(fields[1]) == parent:
                 yield int(entry.name)

@@ -107,7 +107,7 @@ class Supervisor:
         upgrade(database)
         database.dispose()
         self._broker: Mosquitto | None = None
-        environment: dict[str, str] = {}
+        environment = {"OPENBLAS_NUM_THREADS": "1"}  # we have no linear algebra, and its threads cost memory
         if settings.broker is None:
             self._broker = Mosquitto(settings.data / "broker", settings.broker_port, self._accounts())
             environment["FENGHUO_BROKER_PASSWORD"] = self._passwords()[COLLECTOR]
