@@ -18,12 +18,13 @@ from ingest.broker import (
     Account,
     BrokerFailed,
     Mosquitto,
-    _die_with_parent,
     collector_account,
+    die_with_parent,
     gateway_account,
     gateway_user,
     passwords,
 )
+from ingest.demo_broker import Iotcore, embedded
 from registry.clock import stopwatch
 from registry.compile import compile_folder
 from registry.mistakes import RegistryErrors
@@ -70,7 +71,7 @@ class Child:
                 return
         self._started = watch
         self._process = subprocess.Popen(
-            self._command, env=self._environment, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent()
+            self._command, env=self._environment, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent()
         )
         log.info("process_started", name=self.name, pid=self._process.pid)
 
@@ -106,10 +107,10 @@ class Supervisor:
         database = open_database(settings.data / "desk.sqlite")
         upgrade(database)
         database.dispose()
-        self._broker: Mosquitto | None = None
+        self._broker: Mosquitto | Iotcore | None = None
         environment = {"OPENBLAS_NUM_THREADS": "1"}  # we have no linear algebra, and its threads cost memory
         if settings.broker is None:
-            self._broker = Mosquitto(settings.data / "broker", settings.broker_port, self._accounts())
+            self._broker = embedded(settings.data / "broker", settings.broker_port, self._accounts())
             environment["FENGHUO_BROKER_PASSWORD"] = self._passwords()[COLLECTOR]
             url = f"mqtt://127.0.0.1:{settings.broker_port}"
             settings = settings.model_copy(update={"broker": Broker(url=url, user=COLLECTOR)})
@@ -137,13 +138,13 @@ class Supervisor:
             if self._broker is not None:
                 self._broker.stop()
 
-    def _start_broker(self, broker: Mosquitto) -> None:
+    def _start_broker(self, broker: Mosquitto | Iotcore) -> None:
         try:
             broker.start()
         except BrokerFailed as error:
             log.error("broker_failed", why=str(error))
         else:
-            log.info("broker_started", port=self._settings.broker_port)
+            log.info("broker_started", kind=type(broker).__name__.lower(), port=self._settings.broker_port)
 
     def _compile(self) -> None:
         self._registry: Registry = compile_folder(self._settings.registry)

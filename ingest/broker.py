@@ -204,7 +204,7 @@ class Mosquitto:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C at the terminal is ours: it ends last, by stop()
-                preexec_fn=_die_with_parent() if sys.platform == "linux" else None,
+                preexec_fn=die_with_parent(),
             )
         try:
             _await_listening(self._process, self.port, self.START_WITHIN)
@@ -293,8 +293,10 @@ def _own_name() -> str:
     return pwd.getpwuid(os.getuid()).pw_name
 
 
-def _die_with_parent() -> Callable[[], None]:
-    """What the child does before it becomes the broker: ask Linux for SIGTERM when we die."""
+def die_with_parent() -> Callable[[], None] | None:
+    """For Popen's preexec_fn: the child asks Linux for SIGTERM when we die. None where there is no such thing."""
+    if sys.platform != "linux":
+        return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     parent = os.getpid()
 
