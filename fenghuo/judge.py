@@ -86,6 +86,8 @@ class Judge:
         self._assembler = Assembler(self._registry, self._journal.recent_digests(2 * settings.in_flight))
         self._collector = self._make_collector()
         self._started = self._clock.now()
+        for rule in ("system.clock", "system.journal"):  # what still holds begins anew
+            self._pending += self._system.end(rule, self._now())
         for lost in recovered.lost:
             self._pending += self._lost(lost)
         if isinstance(self._clock, SystemClock) and self._clock.behind:

@@ -51,10 +51,18 @@ class Rehearsal:
         folder: where data, logs and settings are put; made if missing.
         registry_folder: who and what exists.
         start: the time at which the clock stands at first, µs; None runs on the machine's own clock.
+        environment: further variables for the processes.
         options: further settings, as in docs/settings.md.
     """
 
-    def __init__(self, folder: Path, registry_folder: Path, start: int | None, **options: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        registry_folder: Path,
+        start: int | None,
+        environment: Mapping[str, str] | None = None,
+        **options: object,
+    ) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.registry_folder = registry_folder
@@ -65,6 +73,7 @@ class Rehearsal:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.http = httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=PATIENCE)
         self.rings_file = folder / "rings.jsonl"
+        self._environment = {PHONE_SECRET: "rehearsal", **(environment or {})}
         self._options = options
         self._gateways: dict[tuple[str, str], Gateway] = {}
         self._expected: dict[int, int] = {}
@@ -126,10 +135,15 @@ class Rehearsal:
                 [sys.executable, "-m", "fenghuo", "serve", str(settings)],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, PHONE_SECRET: "rehearsal"},
+                env={**os.environ, **self._environment},
             )
         self._await("start", self._started)
         self.settle()
+
+    def stop(self) -> None:
+        """End `fenghuo serve` as an operator would; `start` starts it again with the same data."""
+        if self._serve is not None:
+            _end(self._serve)
 
     def _started(self) -> bool:
         if self.stepper is not None:
@@ -144,14 +158,9 @@ class Rehearsal:
         for gateway in self._gateways.values():
             gateway.close()
         self._gateways.clear()
-        for process in (self._serve, self._phone):
-            if process is not None and process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(PATIENCE)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+        self.stop()
+        if self._phone is not None:
+            _end(self._phone)
         if self._phone is not None and self._phone.stdout is not None:
             self._phone.stdout.close()
         self.database.dispose()
@@ -348,6 +357,15 @@ class Rehearsal:
         if not self.rings_file.exists():
             return []
         return [msgspec.json.decode(line) for line in self.rings_file.read_bytes().splitlines()]
+
+
+def _end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _children(parent: int) -> Iterator[int]:

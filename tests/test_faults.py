@@ -241,6 +241,42 @@ def test_a_full_disk_is_an_alert_and_back_pressure_never_a_loss(tmp_path: Path) 
         )
 
 
+def test_a_wall_clock_that_jumps_is_a_finding_and_moves_nothing(tmp_path: Path) -> None:
+    codes = write_registry(tmp_path / "registry", enterprises=1, points=2)
+    wall = tmp_path / "wall"
+    wall.write_text("0")
+    environment = {"PYTHONPATH": str(Path(__file__).parent / "wall"), "TEST_WALL_FILE": str(wall)}
+    with Rehearsal(tmp_path, tmp_path / "registry", None, environment) as running:
+        running.publish(codes[0], "gw1", running.now, {"P1": 60.0})
+        running.settle()
+        running.settle_desk()
+        [first] = running.alerts()
+
+        for step in ("-3600", "+86400"):
+            wall.write_text(step)
+            running.wait_for("the finding", lambda: bool(findings(running, "system.clock")))
+            time = running.now
+            running.publish(codes[0], "gw1", time, {"P1": 60.0 if step == "-3600" else 5.0, "P2": 60.0})
+            running.settle()
+            running.settle_desk()
+            assert abs(running.said().time - running.now) < 60 * SECOND, "our clock goes on unmoved"
+        second = next(a for a in running.alerts() if a.subject == "point:P2")
+        assert first.raised < second.raised < running.now + SECOND
+
+        # a restart that finds the wall an hour behind the last record goes on from that record, and says so
+        last = running.said().time
+        running.stop()
+        wall.write_text("-3600")
+        running.start()
+        running.settle_status()
+        assert last <= running.said().time < last + 60 * SECOND
+        assert any(
+            "behind the last record" in str(step.detail)
+            for a in running.alerts()
+            for step in running.steps(a.id)
+        )
+
+
 RUBBISH = {
     "not_json": b"{",
     "not_utf8": b'{"time":"2026-01-05T02:00:00Z","readings":{"P1":\xff}}',
