@@ -175,7 +175,7 @@ class HttpChannel:
                 asyncio.timeout(self._timeout),
                 # The answer's body is never read: its status says all, and it could be endless.
                 self._client.stream(
-                    "POST", self._base or notice.address, content=body, headers=headers
+                    "POST", self._url(notice.address), content=body, headers=headers
                 ) as reply,
             ):
                 return _judge(reply.status_code)

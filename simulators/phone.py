@@ -107,6 +107,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         ring = json.loads(body)
         ring["heard"] = time.time()
+        ring["path"] = self.path
         ring["key"] = self.headers.get("Idempotency-Key", "")
         ring["timestamp"] = self.headers.get("X-Fenghuo-Timestamp", "")
         ring["signature"] = self.headers.get("X-Fenghuo-Signature", "")

@@ -95,6 +95,7 @@ def test_a_ring_carries_the_whole_notice_and_a_signature_that_verifies(phone: Ph
     assert ring["key"] == ring["id"] == notice().id
     assert (ring["alert"], ring["step"], ring["role"], ring["person"]) == ("a1", 3, "asked", "wang")
     assert (ring["address"], ring["title"], ring["text"]) == ("13800000001", notice().title, notice().text)
+    assert ring["path"].endswith("/13800000001"), "a gateway is told whom to call in the path too"
     assert ring["repeat"] is True
     assert ring["created"] == "2026-11-22T07:59:59Z"
     assert verify(SECRET, ring["timestamp"], ring["body"].encode(), ring["signature"], now=NOW)
