@@ -32,6 +32,7 @@ from ingest.journal import Journal, JournalUnwritable, Lost
 from ingest.last_values import LastValues
 from ingest.readings import Round
 from registry.clock import HOUR, SECOND, Clock, SystemClock, stopwatch
+from registry.model import Registry
 from streams.finding import Finding, Phase
 
 HOUSEKEEPING = 0.25
@@ -68,7 +69,7 @@ class Judge:
         self._unwritable = ""
         self._snapshot_thread: threading.Thread | None = None
         self._round_ms, self._alert_ms = status.Samples(), status.Samples()
-        self._next_house = self._next_status = self._next_values = self._next_snapshot = 0.0
+        self._next_house = self._next_status = self._next_snapshot = 0.0
         self._next_retention = 0.0
         self._values: LastValues | None = None
 
@@ -129,7 +130,7 @@ class Judge:
                 self.turn()
         finally:
             self._collector.close()
-            self._write_status()
+            self._tell()
             if self._absorbed == self._journal.last_offset:
                 self._save(self._take_snapshot())
             self._journal.close()
@@ -270,12 +271,10 @@ class Judge:
             return
         self._next_house = watch + HOUSEKEEPING
         self._reconfigure(now)
-        self._check_configuration(now)
         self._check_wall(now)
         if watch >= self._next_status:
             self._next_status = watch + 1
-            self._publish_values()
-            self._write_status()
+            self._tell()
         if watch >= self._next_snapshot and self._absorbed == self._journal.last_offset:
             self._next_snapshot = watch + self._settings.snapshot_every
             if self._snapshot_thread is None or not self._snapshot_thread.is_alive():
@@ -287,13 +286,22 @@ class Judge:
 
     def _reconfigure(self, now: int) -> None:
         """Put a newly wanted registry version in force, through the journal."""
+        refused = "a changed registry was refused" if self._settings.refused.exists() else ""
         wanted = registry.versions.wanted(self._settings.versions)
-        if wanted is None or wanted == self._registry.version or self._unwritable:
-            return
-        compiled = registry.versions.load(self._settings.versions, wanted)
+        if wanted is not None and wanted != self._registry.version and not self._unwritable:
+            try:
+                self._put_in_force(registry.versions.load(self._settings.versions, wanted), now)
+            except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion) as error:
+                refused = str(error)
+        if refused:
+            self._pending += self._system.begin("system.configuration", now, refused)
+        else:
+            self._pending += self._system.end("system.configuration", now)
+
+    def _put_in_force(self, compiled: Registry, now: int) -> None:
         listening = self._collector.listening(now)
         try:
-            self._journal.append([Round(now, listening, version=wanted)])
+            self._journal.append([Round(now, listening, version=compiled.version)])
         except JournalUnwritable as error:
             self._cannot_write(error, (), now)
             return
@@ -302,13 +310,7 @@ class Judge:
         self._desk.set_registry(compiled)
         self._assembler.set_registry(compiled)
         self._values = None
-        log.info("registry_in_force", version=wanted, points=len(compiled.points))
-
-    def _check_configuration(self, now: int) -> None:
-        if self._settings.refused.exists():
-            self._pending += self._system.begin("system.configuration", now, "a changed registry was refused")
-        else:
-            self._pending += self._system.end("system.configuration", now)
+        log.info("registry_in_force", version=compiled.version, points=len(compiled.points))
 
     def _check_wall(self, now: int) -> None:
         if not isinstance(self._clock, SystemClock):
@@ -359,15 +361,20 @@ class Judge:
             "system.lost", self._now(), f"{span}, offsets {lost.first_offset}–{lost.last_offset}"
         )
 
+    def _tell(self) -> None:
+        """Last values and status, for others to read; a disk that cannot take them stops nothing else."""
+        try:
+            self._publish_values()
+            self._write_status()
+        except OSError as error:
+            self._counts["untold"] += 1
+            log.error("status_not_written", why=str(error))
+
     def _publish_values(self) -> None:
-        watch = stopwatch()
         if self._values is None:
             self._values = LastValues.create(
                 self._settings.values, self._registry.version, len(self._registry.points)
             )
-        elif watch < self._next_values and not self._stepped:
-            return
-        self._next_values = watch + 0.1
         self._values.write(self._engine.newest, self._engine.value, self._engine.quality)
 
     def _write_status(self) -> None:
