@@ -7,7 +7,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from model.points import PointModel
 
@@ -37,7 +37,25 @@ def readings(entries: list[tuple[int, int, float, int]]) -> Readings:
 
 # ---- small domains, so that interesting things meet
 
-VALUES = (-30.0, 5.0, 10.0, 15.0, 20.0, 21.0, 50.0, 50.5, 78.0, 79.0, 80.0, 85.0, 90.0, 95.0, 130.0)
+UNDER_RESET = math.nextafter(78.0, 0.0)
+VALUES = (
+    -30.0,
+    5.0,
+    10.0,
+    15.0,
+    20.0,
+    21.0,
+    50.0,
+    50.5,
+    UNDER_RESET,
+    78.0,
+    79.0,
+    80.0,
+    85.0,
+    90.0,
+    95.0,
+    130.0,
+)
 FAR = (-3600, -70, -61, -60, -30, 5, 30, 60, 61, 3600)
 S = SECOND
 
@@ -45,7 +63,7 @@ LIMITS = {"LL": 10.0, "L": 20.0, "H": 80.0, "HH": 90.0}
 RESETS = {"LL_reset": 15.0, "L_reset": 21.0, "H_reset": 78.0, "HH_reset": 85.0}
 SOON = {"on_delay": S, "off_delay": 2 * S}
 CROSSED = {"on_delay": {"H": 5 * S, "LL": 2 * S}, "off_delay": {"HH": 5 * S, "L": S}}
-RANGE = {"range_low": 0.0, "range_high": 100.0}
+RANGE = {"range_low": 5.0, "range_high": 95.0}
 
 PROFILES = (
     PointSpec(id="", H=80.0, interval=3 * S),
@@ -53,7 +71,7 @@ PROFILES = (
     PointSpec(id="", **LIMITS, **RESETS, **SOON, interval=2 * S),
     PointSpec(id="", **LIMITS, **RESETS, **CROSSED, **RANGE, interval=10 * S),
     PointSpec(id="", H=79.0, H_reset=85.0, LL=15.0, **SOON, range_low=12.0),
-    PointSpec(id="", HH=90.0, HH_reset=78.0, **CROSSED, range_high=85.0),
+    PointSpec(id="", H=80.0, HH=95.0, range_high=85.0),
     PointSpec(id="", rate=5.0, rate_over=2 * S, interval=3 * S),
     PointSpec(id="", rate=0.5, rate_over=S, **RANGE, **LIMITS, engineering_unit="kPa"),
     PointSpec(id="", stuck_after=2 * S, stuck_within=0.5, interval=3 * S),
@@ -110,6 +128,13 @@ class Reconfigured:
 
 
 @dataclass(frozen=True)
+class Redelivered:
+    """What came last comes again."""
+
+    after: int
+
+
+@dataclass(frozen=True)
 class Restarted:
     pass
 
@@ -129,7 +154,7 @@ FAMILIES = (range(len(PROFILES)), (1, 2, 3, 4, 5), (6, 7, 8, 9), (10, 11, 12), (
 configurations = st.sampled_from(FAMILIES).flatmap(lambda family: configurations_of(*family))
 
 
-Step = Heard | Reconfigured | Restarted
+Step = Heard | Redelivered | Reconfigured | Restarted
 qualities = st.sampled_from([GOOD] * 8 + [UNCERTAIN, BAD])
 
 
@@ -159,6 +184,7 @@ def wild(draw: st.DrawFn) -> Heard:
     entries = draw(st.lists(entry, max_size=8))
     if draw(st.integers(0, 3)):
         entries.sort(key=lambda entry: entry[1])
+    entries += entries[: draw(st.sampled_from([0, 0, 1, 8]))]
     status = draw(
         st.just([]) | st.just([]) | st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=2)
     )
@@ -167,6 +193,23 @@ def wild(draw: st.DrawFn) -> Heard:
         listening=bool(draw(st.integers(0, 9))),
         status=tuple(status),
         readings=tuple((r, a * S, NAN if q == BAD else v, q) for r, a, v, q in entries),
+    )
+
+
+@st.composite
+def jumps(draw: st.DrawFn) -> Heard:
+    """All devices' clocks are right, or all are wrong by as much."""
+    after, age = draw(st.sampled_from([S, 3 * S, 5 * S])), draw(st.sampled_from([0, 0, 7, 30, 60, -20]))
+    value = st.sampled_from([50.0, 50.0, 80.0, 95.0, 15.0, 78.0, UNDER_RESET])
+    return Heard(after, readings=tuple((point, age * S, draw(value), GOOD) for point in range(5)))
+
+
+@st.composite
+def some(draw: st.DrawFn) -> Heard:
+    """Some of the points are heard."""
+    points = draw(st.sets(st.integers(0, 4)))
+    return Heard(
+        draw(st.sampled_from([S, 2 * S])), readings=tuple((point, 0, 80.0, GOOD) for point in points)
     )
 
 
@@ -188,11 +231,14 @@ def stories_of(*steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]
 
 marks = st.builds(Heard, st.sampled_from([S, S, 2 * S, 2 * S + 1]))
 restarts = st.just(Restarted())
+redelivered = st.builds(Redelivered, st.sampled_from([0, S, 11 * S]))
 reconfigured = st.builds(Reconfigured, st.sampled_from([0, S, 3 * S]), configurations)
-stories = stories_of(*[tame()] * 8, *[wild()] * 4, stored(), marks, restarts, reconfigured)
+stories = stories_of(*[tame()] * 8, *[wild()] * 4, stored(), marks, redelivered, restarts, reconfigured)
 
 
-def as_round(heard: Heard, now: int, registry: Registry) -> Round:
+def as_round(heard: Heard | Redelivered, now: int, registry: Registry, last: Readings) -> Round:
+    if isinstance(heard, Redelivered):
+        return Round(time=now, readings=last)
     count = len(registry.points)
     entries = [(r % count, now + age, v, q) for r, age, v, q in heard.readings] if count else []
     gateways = len(registry.gateways)
@@ -229,7 +275,7 @@ def hold_honest(engine: PointEngine, model: PointModel) -> None:
 def run(first: Configuration, story: list[Step]) -> list[Finding]:
     registry = first.registry("v0")
     engine, model = PointEngine(registry, START), PointModel(registry, START)
-    now, told = START, []
+    now, told, last = START, [], Readings.empty()
     for number, step in enumerate(story, 1):
         if isinstance(step, Restarted):
             blob = engine.snapshot()
@@ -240,8 +286,10 @@ def run(first: Configuration, story: list[Step]) -> list[Finding]:
         if isinstance(step, Reconfigured):
             registry = step.configuration.registry(f"v{number}")
             got, expected = engine.reconfigure(registry, now), model.reconfigure(registry, now)
+            last = Readings.empty()
         else:
-            round = as_round(step, now, engine.registry)
+            round = as_round(step, now, engine.registry, last)
+            last = round.readings
             got, expected = engine.apply(round), model.apply(round)
         assert got == expected
         hold_equal(engine, model)
@@ -273,8 +321,12 @@ def hold(first: Configuration, story: list[Step]) -> None:
         event(f"{finding.rule} {finding.phase}{' late' if finding.late else ''}")
 
 
+JUST_UNDER_RESET = [Heard(S, readings=((0, 0, value, GOOD),)) for value in (80.0, 78.0, UNDER_RESET)]
+
+
 @settings(SLOW, max_examples=300)
 @given(configurations, stories)
+@example(Configuration((1, None, None, None, None)), JUST_UNDER_RESET)
 def test_engine_equals_model(first: Configuration, story: list[Step]) -> None:
     hold(first, story)
 
@@ -291,6 +343,27 @@ def test_stored_readings_equal_model(first: Configuration, story: list[Step]) ->
     hold(first, story)
 
 
+BACK_IN_TIME = [
+    Heard(S, readings=((0, 40 * S, 50.0, GOOD), (1, 30 * S, 50.0, GOOD))),
+    Heard(S, readings=((0, 0, 50.0, GOOD),)),
+    Heard(11 * S, readings=((1, 40 * S, 50.0, GOOD), (0, 0, 50.0, GOOD))),
+    Heard(22 * S, readings=((0, 0, 90.0, GOOD),)),
+]
+
+
+@settings(SLOW, max_examples=120)
+@given(configurations, stories_of(*[jumps()] * 6, redelivered, restarts))
+@example(Configuration((10, 10, None, None, None)), BACK_IN_TIME)
+def test_jumping_clocks_equal_model(first: Configuration, story: list[Step]) -> None:
+    hold(first, story)
+
+
+@settings(SLOW, max_examples=100)
+@given(configurations_of(0, 2, 3, 11), stories_of(some(), some(), marks, marks, wild(), restarts))
+def test_silence_equals_model(first: Configuration, story: list[Step]) -> None:
+    hold(first, story)
+
+
 @pytest.mark.long
 @settings(SLOW, max_examples=20_000)
 @given(configurations, stories)
@@ -304,7 +377,7 @@ def test_cutting_rounds_changes_nothing(first: Configuration, story: list[Step],
     """However the readings that arrived together are cut into rounds of that time, the findings are the same."""
     whole = PointEngine(first.registry("v0"), START)
     cut = PointEngine(first.registry("v0"), START)
-    now = START
+    now, last = START, Readings.empty()
     for number, step in enumerate(story, 1):
         if isinstance(step, Restarted):
             continue
@@ -312,8 +385,10 @@ def test_cutting_rounds_changes_nothing(first: Configuration, story: list[Step],
         if isinstance(step, Reconfigured):
             registry = step.configuration.registry(f"v{number}")
             assert whole.reconfigure(registry, now) == cut.reconfigure(registry, now)
+            last = Readings.empty()
             continue
-        round = as_round(step, now, whole.registry)
+        round = as_round(step, now, whole.registry, last)
+        last = round.readings
         told = []
         for part in cuts(round, random):
             told += cut.apply(part)
