@@ -365,7 +365,8 @@ def test_silence_equals_model(first: Configuration, story: list[Step]) -> None:
 
 
 @pytest.mark.long
-@settings(SLOW, max_examples=20_000)
+@pytest.mark.timeout(1800)
+@settings(SLOW, max_examples=15_000)
 @given(configurations, stories)
 def test_engine_equals_model_long(first: Configuration, story: list[Step]) -> None:
     hold(first, story)

@@ -1,0 +1,394 @@
+"""Each rule of docs/point-rules.md by an example: holds what model and engine might both have misread."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from build import PointSpec, code, make_registry
+from ingest.readings import BAD, GOOD, UNCERTAIN, GatewayStatus, Readings, Round
+from registry.clock import MINUTE, SECOND
+from registry.model import Group, Registry
+from streams.engine import PointEngine, SnapshotError
+from streams.finding import Finding, Phase, Tier, finding_id
+
+S = SECOND
+START = 1_795_248_000 * S
+NAN = math.nan
+ONE = code(1)
+
+
+class Site:
+    """One enterprise whose points are heard second by second; times are seconds after the start."""
+
+    def __init__(self, *points: PointSpec, groups: tuple[Group, ...] = (), engine: PointEngine | None = None):
+        self.engine = engine or PointEngine(make_registry(points, groups=groups), START)
+
+    def hear(
+        self,
+        at: float,
+        *readings: tuple[str, float, float],
+        status: bool | None = None,
+        listening: bool = True,
+    ) -> list[Finding]:
+        """A round that arrives ``at``, of (point, device time, value); NaN is a bad value."""
+        rows = self.engine.registry.rows[ONE]
+        batch = Readings(
+            np.array([rows[point] for point, _, _ in readings], np.int32),
+            np.array([when(time) for _, time, _ in readings], np.int64),
+            np.array([value for _, _, value in readings], np.float64),
+            np.array([BAD if math.isnan(value) else GOOD for _, _, value in readings], np.uint8),
+        )
+        states = () if status is None else (GatewayStatus(0, status),)
+        return self.engine.apply(Round(when(at), listening, status=states, readings=batch))
+
+    def values(self, *values: float, first: float = 1) -> list[str]:
+        """Values of point A, one a second; what was said, as "second phase level"."""
+        said = []
+        for second, value in enumerate(values):
+            said += brief(self.hear(first + second, ("A", first + second, value)))
+        return said
+
+
+def when(seconds: float) -> int:
+    return START + round(seconds * S)
+
+
+def brief(findings: list[Finding]) -> list[str]:
+    return [
+        " ".join(
+            [f"{(f.time - START) / S:g}", f.rule, f.phase] + [f.level] * bool(f.level) + ["late"] * f.late
+        )
+        for f in findings
+    ]
+
+
+def high(**rules: object) -> PointSpec:
+    return replace(PointSpec(id="A", H=80.0, HH=90.0, H_reset=75.0, HH_reset=85.0), **rules)
+
+
+# ---- limits
+
+
+def test_reaching_a_limit_is_crossing_it() -> None:
+    assert Site(high()).values(79.9, 80.0, 89.9, 90.0) == ["2 limit.high begun H", "4 limit.high worsened HH"]
+    assert Site(PointSpec(id="A", L=20.0, LL=10.0)).values(20.1, 20.0, 10.1, 10.0) == [
+        "2 limit.low begun L",
+        "4 limit.low worsened LL",
+    ]
+
+
+def test_a_limit_is_over_beyond_its_reset_not_at_it() -> None:
+    assert Site(high()).values(95.0, 85.0, 84.9, 75.0, 74.9) == [
+        "1 limit.high begun HH",
+        "3 limit.high eased H",
+        "5 limit.high ended H",
+    ]
+
+
+def test_on_delay_needs_a_known_reading_that_still_holds_when_it_is_over() -> None:
+    assert Site(high(on_delay=3 * S)).values(80.0, 80.0, 80.0, 80.0) == ["4 limit.high begun H"]
+    assert Site(high(on_delay=3 * S)).values(80.0, 80.0, 79.0, 80.0, 80.0, 80.0) == []
+    assert Site(high(on_delay=3 * S)).values(80.0, NAN, NAN, NAN, 80.0) == ["5 limit.high begun H"]
+    assert Site(high(on_delay=3 * S)).values(80.0, NAN, NAN, NAN, 79.0, 80.0) == []
+
+
+def test_off_delay_needs_a_known_reading_that_is_still_beyond_reset_when_it_is_over() -> None:
+    assert Site(high(off_delay=2 * S)).values(80.0, 70.0, 70.0, 70.0)[1:] == ["4 limit.high ended H"]
+    assert Site(high(off_delay=2 * S)).values(80.0, 70.0, 75.0, 70.0, 70.0)[1:] == []
+
+
+def test_since_is_before_the_delay_and_the_id_is_kept_until_it_is_over() -> None:
+    site = Site(high(on_delay={"H": 2 * S}))
+    told = [
+        f
+        for second in range(1, 6)
+        for f in site.hear(second, ("A", second, [85.0, 85.0, 92.0, 85.0, 84.0][second - 1]))
+    ]
+    assert [f.phase for f in told] == [Phase.BEGUN, Phase.EASED]
+    assert [f.seq for f in told] == [1, 2]
+    assert {f.since for f in told} == {when(1)}
+    assert {f.id for f in told} == {finding_id("limit.high", ONE, "point:A", when(1))}
+    begun = told[0]
+    assert (begun.level, begun.value, begun.limit, begun.unit) == ("HH", 92.0, 90.0, "°C")
+    assert (begun.time, begun.arrival, begun.version) == (when(3), when(3), "test-1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "tiers"),
+    [
+        ("temperature", [Tier.IV, Tier.III]),
+        ("combustible_gas", [Tier.IV, Tier.II]),
+        ("toxic_gas", [Tier.IV, Tier.II]),
+        ("methane", [Tier.IV, Tier.II]),
+    ],
+)
+def test_tiers(kind: str, tiers: list[Tier]) -> None:
+    site = Site(high(kind=kind))
+    assert [f.tier for f in site.hear(1, ("A", 1, 80.0)) + site.hear(2, ("A", 2, 90.0))] == tiers
+
+
+def test_unknown_never_clears() -> None:
+    assert Site(high()).values(95.0, NAN, NAN, 95.0, NAN, 70.0)[1:] == [
+        "2 limit.high unknown HH",
+        "4 limit.high resumed HH",
+        "5 limit.high unknown HH",
+        "6 limit.high resumed HH",
+        "6 limit.high ended HH",
+    ]
+
+
+def test_an_uncertain_value_is_judged_like_a_good_one() -> None:
+    engine = Site(high()).engine
+    batch = Readings(
+        np.array([0], np.int32), np.array([when(1)]), np.array([80.0]), np.array([UNCERTAIN], np.uint8)
+    )
+    assert brief(engine.apply(Round(when(1), readings=batch))) == ["1 limit.high begun H"]
+
+
+def test_a_value_that_cannot_be_may_raise_but_not_clear() -> None:
+    site = Site(high(range_low=0.0, range_high=100.0))
+    assert site.values(120.0, 50.0, 95.0, -5.0, 50.0) == [
+        "1 range begun",
+        "1 limit.high begun HH",
+        "2 range ended",
+        "2 limit.high ended HH",
+        "3 limit.high begun HH",
+        "4 range begun",
+        "4 limit.high unknown HH",
+        "5 range ended",
+        "5 limit.high resumed HH",
+        "5 limit.high ended HH",
+    ]
+
+
+# ---- order and time
+
+
+def test_the_same_time_and_value_again_counts_for_nothing() -> None:
+    site = Site(high(on_delay=S, interval=3 * S))
+    assert site.hear(1, ("A", 1, 80.0)) == []
+    for second in (2, 3):
+        assert site.hear(second, ("A", 1, 80.0)) == []
+    assert brief(site.hear(4, ("A", 1, 80.0))) == ["4 gateway.offline begun"]
+    assert site.engine.counts.duplicate == 3
+
+
+def test_late_readings_are_evidence_and_ring_nobody() -> None:
+    site = Site(high())
+    site.hear(10, ("A", 10, 50.0))
+    told = site.hear(11, ("A", 4, 95.0), ("A", 5, 50.0))
+    assert brief(told) == ["4 limit.high ended HH late"]
+    assert (told[0].seq, told[0].since, told[0].tier) == (1, when(4), Tier.III)
+    assert site.hear(12, ("A", 12, 50.0)) == []
+
+
+def test_a_late_reading_of_what_is_being_dealt_with_is_no_evidence() -> None:
+    site = Site(high(on_delay=5 * S))
+    site.hear(10, ("A", 10, 85.0))
+    site.hear(12, ("A", 12, 85.0))
+    assert site.hear(12, ("A", 11, 95.0)) == []
+    assert brief(site.hear(12, ("A", 9, 95.0))) == ["9 limit.high ended HH late"]
+    assert brief(site.hear(15, ("A", 15, 85.0))) == ["15 limit.high begun H"]
+
+
+def test_a_clock_that_stays_behind_is_a_fault_and_is_judged_at_arrival() -> None:
+    site = Site(high(), PointSpec(id="B"))
+    site.hear(100, ("A", 100, 50.0))
+    assert brief(site.hear(101, ("A", 41, 95.0))) == ["41 limit.high ended HH late"]
+    assert brief(site.hear(111, ("A", 51, 95.0))) == ["51 limit.high ended HH late"]
+    told = site.hear(112, ("A", 52, 95.0))
+    assert brief(told) == ["112 clock begun", "112 limit.high begun HH"]
+    assert (told[0].subject, told[0].since, told[0].value, told[0].unit) == (
+        "gateway:gw1",
+        when(101),
+        -60.0,
+        "s",
+    )
+    assert site.hear(113, ("A", 53, 95.0)) == []
+    assert brief(site.hear(114, ("A", 114, 95.0))) == ["114 clock ended"]
+
+
+def test_a_clock_far_ahead_is_a_fault_at_once_and_does_not_move_the_newest() -> None:
+    site = Site(high(), PointSpec(id="B"))
+    assert brief(site.hear(1, ("A", 62, 95.0), ("B", 62, 1.0))) == ["1 clock begun", "1 limit.high begun HH"]
+    assert site.engine.newest.tolist() == [when(1), when(1)]
+    assert site.hear(2, ("A", 2, 95.0)) == []
+    assert brief(site.hear(3, ("B", 3, 1.0))) == ["3 clock ended"]
+    assert site.hear(4, ("A", 64, 95.0)) == []  # 60 s ahead is judged at its own time
+
+
+def test_two_excursions_at_one_arrival_time_are_two_findings() -> None:
+    site = Site(high())
+    site.hear(1, ("A", 3600, 50.0))
+    told = site.hear(2, ("A", 3601, 95.0), ("A", 3602, 50.0), ("A", 3603, 95.0))
+    assert brief(told) == ["2 limit.high begun HH", "2 limit.high ended HH", "2 limit.high begun HH"]
+    assert [f.since - when(2) for f in told] == [0, 0, 1]
+    assert told[0].id == told[1].id != told[2].id
+
+
+def test_what_was_over_before_it_was_heard_of_rings_nobody() -> None:
+    site = Site(high())
+    told = site.hear(600, ("A", 100, 50.0), ("A", 101, 85.0), ("A", 102, 95.0), ("A", 103, 50.0))
+    assert brief(told) == ["103 limit.high ended HH late"]
+    assert (told[0].seq, told[0].since, told[0].value, told[0].arrival) == (1, when(101), 95.0, when(600))
+
+
+def test_what_is_stored_and_still_active_rings_as_soon_as_time_moves() -> None:
+    site = Site(high())
+    assert site.hear(600, ("A", 101, 85.0), ("A", 102, 95.0)) == []
+    assert site.engine.next_deadline() == when(600) + 1
+    told = site.engine.advance(when(600) + 1)
+    assert brief(told) == ["101 limit.high begun H", "102 limit.high worsened HH"]
+    assert {f.arrival for f in told} == {when(600)}
+
+
+# ---- rate, stuck, redundancy
+
+
+def test_rate_is_taken_over_the_shortest_time_given() -> None:
+    site = Site(PointSpec(id="A", rate=5.0, rate_over=2 * S))
+    assert site.values(0.0, 9.0, 9.0, 20.0, 20.0, 20.0, NAN, 21.0, 22.0) == [
+        "5 rate begun",  # 9 to 20 in 2 s
+        "7 rate unknown",
+        "8 rate resumed",
+        "8 rate ended",
+    ]
+    site = Site(PointSpec(id="A", rate=5.0, rate_over=2 * S))
+    site.hear(1, ("A", 1, 0.0))
+    told = site.hear(3, ("A", 3, 10.0))
+    assert (told[0].value, told[0].limit, told[0].unit, told[0].since) == (5.0, 5.0, "°C/s", when(1))
+
+
+def test_stuck_is_no_change_for_so_long() -> None:
+    site = Site(PointSpec(id="A", stuck_after=3 * S, stuck_within=0.5))
+    assert site.values(10.0, 10.5, 9.5, 10.0, NAN, 10.0, 10.6) == [
+        "4 stuck begun",
+        "5 stuck unknown",
+        "6 stuck resumed",
+        "7 stuck ended",
+    ]
+
+
+def test_redundant_points_disagree_for_as_long_as_all_of_them_say_so() -> None:
+    group = Group(ONE, "g", 5.0, 2 * S)
+    site = Site(PointSpec(id="A", group="g"), PointSpec(id="B", group="g"), groups=(group,))
+    said = []
+    for second, (a, b) in enumerate([(10, 10), (10, 16), (10, 16), (10, 16), (10, NAN), (10, 12)], 1):
+        told = site.hear(second, ("A", second, a), ("B", second, b))
+        said += brief(told)
+    assert said == [
+        "4 disagreement begun",
+        "5 disagreement unknown",
+        "6 disagreement resumed",
+        "6 disagreement ended",
+    ]
+
+
+# ---- silence
+
+
+def fields(finding: Finding) -> tuple[str, str, float, float]:
+    return finding.rule, finding.subject, (finding.since - START) / S, (finding.arrival - START) / S
+
+
+def two_points() -> Site:
+    site = Site(PointSpec(id="A", interval=3 * S, H=80.0), PointSpec(id="B", interval=20 * S))
+    site.hear(0)
+    return site
+
+
+def test_silence_begins_an_interval_after_the_last_reading_whenever_it_is_noticed() -> None:
+    site = two_points()
+    site.hear(0.5, ("A", 0.5, 90.0))
+    assert site.hear(2) == []
+    told = site.hear(4)
+    assert [fields(f) for f in told] == [
+        ("silent", "point:A", 3.5, 4.0),
+        ("limit.high", "point:A", 0.5, 4.0),
+    ]
+    assert told[1].phase is Phase.UNKNOWN
+    assert brief(site.hear(5, ("A", 5, 90.0))) == ["5 silent ended", "5 limit.high resumed H"]
+
+
+def test_our_own_deafness_is_nobodys_silence() -> None:
+    site = two_points()
+    assert site.hear(1, listening=False) == []
+    assert site.hear(2) == []  # the second before was not listened to
+    assert site.hear(32) == []  # no mark for 30 s: neither was that
+    assert site.engine.next_deadline() == when(34)
+    assert site.hear(33) == []
+    assert brief(site.hear(34)) == ["34 silent begun"]
+
+
+def test_a_gateway_that_is_offline_is_one_finding() -> None:
+    site = two_points()
+    site.hear(1, ("A", 1, 90.0), ("B", 1, 1.0))
+    told = site.hear(2, status=False)
+    assert brief(told) == ["2 gateway.offline begun", "2 limit.high unknown H"]
+    assert (told[0].subject, told[0].evidence) == ("gateway:gw1", ("A", "B"))
+    for second in range(3, 40):
+        assert site.hear(second) == []
+    assert brief(site.hear(40, status=True)) == ["40 gateway.offline ended"]
+    assert site.hear(42) == []  # silence counts anew
+    assert brief(site.hear(43)) == ["43 silent begun"]
+
+
+def test_a_gateway_all_of_whose_points_are_silent_is_offline() -> None:
+    site = Site(PointSpec(id="A", interval=3 * S), PointSpec(id="B", interval=5 * S), PointSpec(id="C"))
+    site.hear(0, ("C", 0, 1.0))
+    said = [f for second in range(1, 8) for f in brief(site.hear(second))]
+    assert said == ["3 silent begun", "5 gateway.offline begun"]
+    assert brief(site.hear(8, ("C", 8, 1.0))) == ["8 gateway.offline ended"]
+
+
+# ---- configuration
+
+
+def again(site: Site, *points: PointSpec, at: float, version: str = "test-2") -> list[Finding]:
+    return site.engine.reconfigure(make_registry(points, version=version), when(at))
+
+
+def test_a_removed_limit_withdraws_and_a_removed_worse_one_eases() -> None:
+    site = Site(high(), PointSpec(id="B", L=5.0))
+    site.hear(1, ("A", 1, 95.0), ("B", 1, 1.0))
+    told = again(site, PointSpec(id="0"), high(HH=NAN), PointSpec(id="B"), at=2)
+    assert brief(told) == ["2 limit.low withdrawn L", "2 limit.high eased H"]
+    assert {f.evidence for f in told} == {("test-2",)}
+    assert {f.version for f in told} == {"test-2"}
+    assert brief(again(site, PointSpec(id="0"), at=3, version="test-3")) == ["3 limit.high withdrawn H"]
+
+
+def test_a_changed_limit_is_applied_from_the_next_reading_on() -> None:
+    site = Site(high())
+    site.hear(1, ("A", 1, 85.0))
+    assert again(site, high(H=88.0, H_reset=86.0), at=2) == []
+    assert brief(site.hear(3, ("A", 3, 85.5))) == ["3 limit.high ended H"]
+
+
+# ---- what a caller has to know
+
+
+def test_a_snapshot_fits_its_own_registry_only() -> None:
+    registry = make_registry([high()])
+    blob = PointEngine(registry, START).snapshot()
+    other: Registry = make_registry([high()], version="test-2")
+    with pytest.raises(SnapshotError):
+        PointEngine.restore(other, blob)
+    for torn in (b"", blob[:-1], blob[:40], b"\x00" * 40):
+        with pytest.raises(SnapshotError):
+            PointEngine.restore(registry, torn)
+
+
+def test_time_does_not_go_back() -> None:
+    engine = PointEngine(make_registry([high()]), START)
+    with pytest.raises(ValueError, match="goes back"):
+        engine.advance(START - 1)
+
+
+def test_no_points_at_all() -> None:
+    engine = PointEngine(make_registry([]), START)
+    assert engine.advance(START + MINUTE) == []
+    assert engine.next_deadline() is None
+    assert PointEngine.restore(engine.registry, engine.snapshot()).now == START + MINUTE
