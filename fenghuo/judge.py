@@ -22,6 +22,7 @@ from alerting.database import open_database, reading
 from alerting.desk import Desk, DeskBusy, DeskUnwritable, absorbed
 from alerting.words import moment
 from fenghuo import recovery, status
+from fenghuo.anchor import shared_anchor
 from fenghuo.clock_socket import ControlledClock
 from fenghuo.logs import configure
 from fenghuo.settings import Settings
@@ -31,7 +32,7 @@ from ingest.collector import Collector, Message
 from ingest.journal import Journal, JournalUnwritable, Lost
 from ingest.last_values import LastValues
 from ingest.readings import Round
-from registry.clock import HOUR, SECOND, Clock, SystemClock, stopwatch
+from registry.clock import HOUR, SECOND, Anchor, Clock, SystemClock, stopwatch
 from registry.model import Registry
 from streams.finding import Finding, Phase
 
@@ -57,7 +58,7 @@ class Judge:
         self._clock: Clock = (
             ControlledClock(settings.clock, "judge")
             if settings.clock
-            else SystemClock(floor=self._journal.last_time)
+            else SystemClock(shared_anchor() or Anchor.drop(self._journal.last_time))
         )
         self._stepped = bool(settings.clock)
         self._stopping = False
@@ -87,13 +88,12 @@ class Judge:
         self._assembler = Assembler(self._registry, self._journal.recent_digests(2 * settings.in_flight))
         self._collector = self._make_collector()
         self._started = self._clock.now()
-        for rule in ("system.clock", "system.journal"):  # what still holds begins anew
-            self._pending += self._system.end(rule, self._now())
+        self._pending += self._system.end("system.journal", self._now())  # if it still holds, it begins anew
         for lost in recovered.lost:
             self._pending += self._lost(lost)
         if isinstance(self._clock, SystemClock) and self._clock.behind:
             behind = f"the wall is {self._clock.behind / SECOND:.0f} s behind the last record"
-            self._pending += self._system.begin("system.clock", self._now(), behind)
+            self._pending += self._system.begin_anew("system.clock", self._now(), behind)
 
     # -- start ---------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from alerting.desk import Desk
 from alerting.sender import Sender
 from console.api import Dependencies, create_app
 from fenghuo import status
+from fenghuo.anchor import shared_anchor
 from fenghuo.clock_socket import ClockLost, ControlledClock
 from fenghuo.logs import configure
 from fenghuo.settings import Settings
@@ -41,10 +42,15 @@ class Serving:
     def follow_registry(self) -> None:
         """Take over the version that the judge has put in force."""
         said = status.read(self.settings.status)
-        if said is not None and said.version != self.registry.version:
+        if said is None or said.version == self.registry.version:
+            return
+        try:
             self.registry = registry.versions.load(self.settings.versions, said.version)
-            self.desk.set_registry(self.registry)
-            log.info("registry_followed", version=said.version)
+        except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion) as error:
+            log.error("registry_not_followed", why=str(error))  # the next look tries again
+            return
+        self.desk.set_registry(self.registry)
+        log.info("registry_followed", version=said.version)
 
 
 def open_channels(settings: Settings) -> dict[str, Channel]:
@@ -123,11 +129,7 @@ def main(settings_file: Path) -> None:
     version = said.version if said else registry.versions.wanted(settings.versions)
     if version is None:
         raise SystemExit("no registry version is wanted: `fenghuo serve` compiles one first")
-    clock: Clock
-    if settings.clock:
-        clock = ControlledClock(settings.clock, "serving")
-    else:
-        clock = SystemClock(floor=said.time if said else 0)
+    clock = ControlledClock(settings.clock, "serving") if settings.clock else SystemClock(shared_anchor())
     serving = Serving(settings, clock, registry.versions.load(settings.versions, version))
 
     async def run() -> None:

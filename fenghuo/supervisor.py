@@ -12,6 +12,8 @@ import structlog
 
 import registry.versions
 from alerting.database import open_database, upgrade
+from fenghuo import status
+from fenghuo.anchor import VARIABLE
 from fenghuo.settings import Broker, Settings
 from ingest.broker import (
     COLLECTOR,
@@ -25,7 +27,8 @@ from ingest.broker import (
     passwords,
 )
 from ingest.demo_broker import Iotcore, embedded
-from registry.clock import stopwatch
+from ingest.journal import Journal, JournalUnwritable
+from registry.clock import Anchor, stopwatch
 from registry.compile import compile_folder
 from registry.mistakes import RegistryErrors
 from registry.model import Registry
@@ -95,6 +98,7 @@ class Supervisor:
     leaves the running version in force.
 
     Raises:
+        JournalLocked: another one runs with the same data.
         RegistryErrors: the folder has mistakes at start, when there is no running version to keep.
         BrokerFailed: no broker is given and none of our own can be started.
     """
@@ -103,12 +107,14 @@ class Supervisor:
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._settings = settings
         self._seen = self._tried = signature(settings.registry)
-        self._compile()
+        self._compile_first()
         database = open_database(settings.data / "desk.sqlite")
         upgrade(database)
         database.dispose()
         self._broker: Mosquitto | Iotcore | None = None
-        environment = {"OPENBLAS_NUM_THREADS": "1"}  # we have no linear algebra, and its threads cost memory
+        anchor = Anchor.drop(self._last_time())
+        environment = {VARIABLE: str(anchor)} if not settings.clock else {}
+        environment |= {"OPENBLAS_NUM_THREADS": "1"}  # we have no linear algebra, and its threads cost memory
         if settings.broker is None:
             self._broker = embedded(settings.data / "broker", settings.broker_port, self._accounts())
             environment["FENGHUO_BROKER_PASSWORD"] = self._passwords()[COLLECTOR]
@@ -129,7 +135,10 @@ class Supervisor:
                     self._start_broker(self._broker)
                 for child in self.children:
                     child.keep()
-                self._follow_folder()
+                try:
+                    self._follow_folder()
+                except (OSError, registry.versions.NoSuchVersion) as error:
+                    log.error("registry_not_stored", why=str(error))  # the next look tries again
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), WATCH)
         finally:
@@ -141,15 +150,42 @@ class Supervisor:
     def _start_broker(self, broker: Mosquitto | Iotcore) -> None:
         try:
             broker.start()
-        except BrokerFailed as error:
+        except (BrokerFailed, OSError) as error:
             log.error("broker_failed", why=str(error))
         else:
             log.info("broker_started", kind=type(broker).__name__.lower(), port=self._settings.broker_port)
+
+    def _last_time(self) -> int:
+        """The last durable time, µs; 0 if there is none yet."""
+        try:
+            with Journal(self._settings.journal, reserve=self._settings.journal_reserve) as journal:
+                return journal.last_time
+        except JournalUnwritable as error:
+            log.error("journal_unwritable", why=str(error))  # the judge goes on saying so
+            said = status.read(self._settings.status)
+            return said.time if said is not None else 0
 
     def _compile(self) -> None:
         self._registry: Registry = compile_folder(self._settings.registry)
         registry.versions.save(self._settings.versions, self._registry)
         registry.versions.want(self._settings.versions, self._registry.version)
+        self._settings.refused.unlink(missing_ok=True)
+
+    def _compile_first(self) -> None:
+        """A mistake in the folder at start leaves the version in force that was, if there was one."""
+        versions = self._settings.versions
+        try:
+            self._compile()
+        except RegistryErrors as error:
+            wanted = registry.versions.wanted(versions)
+            if wanted is None:
+                raise
+            self._refuse(error)
+            self._registry = registry.versions.load(versions, wanted)
+
+    def _refuse(self, error: RegistryErrors) -> None:
+        log.error("registry_refused", mistakes=[str(mistake) for mistake in error.mistakes])
+        self._settings.refused.write_text(str(error), "utf-8")
 
     def _follow_folder(self) -> None:
         """Compile the folder anew when it has changed and has stood still between two looks."""
@@ -157,19 +193,19 @@ class Supervisor:
         settled, self._seen = seen == self._seen, seen
         if not settled or seen == self._tried:
             return
-        self._tried = seen
         begun = stopwatch()
         try:
             self._compile()
+            if self._broker is not None:
+                self._broker.accounts = self._accounts()
+                self._broker.write()
         except RegistryErrors as error:
-            log.error("registry_refused", mistakes=[str(mistake) for mistake in error.mistakes])
-            self._settings.refused.write_text(str(error), "utf-8")
-            return
-        self._settings.refused.unlink(missing_ok=True)
-        log.info("registry_compiled", version=self._registry.version, seconds=round(stopwatch() - begun, 2))
-        if self._broker is not None:
-            self._broker.accounts = self._accounts()
-            self._broker.write()
+            self._refuse(error)
+        else:
+            log.info(
+                "registry_compiled", version=self._registry.version, seconds=round(stopwatch() - begun, 2)
+            )
+        self._tried = seen
 
     def _passwords(self) -> dict[str, str]:
         gateways = [gateway_user(gateway.enterprise, gateway.id) for gateway in self._registry.gateways]

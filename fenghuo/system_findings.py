@@ -45,6 +45,12 @@ class SystemFindings:
         self._open[rule] = finding
         return [finding]
 
+    def begin_anew(self, rule: str, now: int, *evidence: str) -> list[Finding]:
+        """As ``begin``; what is open with other evidence is ended first, so that the new is told."""
+        opened = self._open.get(rule)
+        ended = self.end(rule, now) if opened is not None and opened.evidence != evidence else []
+        return ended + self.begin(rule, now, *evidence)
+
     def end(self, rule: str, now: int) -> list[Finding]:
         """The message that closes it, or none where it is not open."""
         opened = self._open.pop(rule, None)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 SECOND = 1_000_000
 """Microseconds in a second. Every time in Fenghuo is an int of microseconds since 1970-01-01 UTC."""
@@ -45,20 +45,35 @@ class Clock(Protocol):
         ...
 
 
-class SystemClock:
-    """Monotonic time anchored to the wall at start, or to ``floor`` where the wall is behind it.
+class Anchor(NamedTuple):
+    """What ties monotonic time to the wall: UTC = monotonic + offset, µs. All processes of one start share
+    one, so that a process that dies and comes back does not take over a wall that has moved meanwhile."""
 
-    Args:
-        floor: the last durable time known, µs; a wall more than a minute before it is not believed
-            (design: a restart goes on from there, at normal speed).
-    """
+    offset: int
+    behind: int  # how far the wall was behind the last durable time, where that was not believed; else 0
 
-    TOLERANCE = MINUTE
-
-    def __init__(self, floor: int = 0) -> None:
+    @classmethod
+    def drop(cls, floor: int = 0) -> "Anchor":
+        """The wall as it is now; or ``floor`` (the last durable time, µs) where the wall is over a minute
+        before it: a restart goes on from there, at normal speed."""
         wall = time.time_ns() // 1000
-        self.behind = max(0, floor - wall) if floor - wall > self.TOLERANCE else 0
-        self._offset = wall + self.behind - time.monotonic_ns() // 1000
+        behind = floor - wall if floor - wall > MINUTE else 0
+        return cls(wall + behind - time.monotonic_ns() // 1000, behind)
+
+    def __str__(self) -> str:
+        return f"{self.offset},{self.behind}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Anchor":
+        offset, _, behind = text.partition(",")
+        return cls(int(offset), int(behind))
+
+
+class SystemClock:
+    """Monotonic time anchored to the wall, by default as it stands now."""
+
+    def __init__(self, anchor: Anchor | None = None) -> None:
+        self._offset, self.behind = anchor or Anchor.drop()
 
     def now(self) -> int:
         return time.monotonic_ns() // 1000 + self._offset

@@ -263,6 +263,17 @@ def test_a_wall_clock_that_jumps_is_a_finding_and_moves_nothing(tmp_path: Path) 
         second = next(a for a in running.alerts() if a.subject == "point:P2")
         assert first.raised < second.raised < running.now + SECOND
 
+        # a process that dies and comes back does not take over the wall that has moved
+        for victim in ("judge", "serving"):
+            running.kill(victim)
+        running.await_judge()
+        running.publish(codes[0], "gw1", running.now, {"P1": 60.0})
+        running.settle()
+        running.settle_desk()
+        running.settle_notices()
+        assert abs(running.said().time - running.now) < 60 * SECOND
+        assert any(a.rule == "system.clock" and a.condition is Condition.ACTIVE for a in running.alerts())
+
         # a restart that finds the wall an hour behind the last record goes on from that record, and says so
         last = running.said().time
         running.stop()
@@ -344,6 +355,21 @@ def test_notices_wait_for_a_dead_phone_and_say_so(tmp_path: Path) -> None:
         running.settle_notices()
         assert {ring["id"] for ring in running.rings()} == {notice.id for notice in running.notices(alert.id)}
         assert all(ring["repeat"] for ring in running.rings()), "the first call may have been heard"
+
+
+def test_a_mistake_in_the_registry_at_start_leaves_the_version_that_was(tmp_path: Path) -> None:
+    codes = write_registry(tmp_path / "registry", enterprises=1, points=1)
+    with Rehearsal(tmp_path, tmp_path / "registry", 1_767_578_400 * SECOND) as running:
+        running.stop()
+        with (tmp_path / "registry" / "points.csv").open("a") as file:
+            file.write("nonsense,,,\n")
+        running.start()
+        running.publish(codes[0], "gw1", running.now, {"P1": 60.0})
+        running.settle()
+        running.wait_for(
+            "the alert of the refused registry", lambda: bool(findings(running, "system.configuration"))
+        )
+        assert any(alert.rule == "limit.high" for alert in running.alerts())
 
 
 def test_a_changed_registry_takes_force_and_keeps_what_runs(tmp_path: Path) -> None:
