@@ -316,8 +316,8 @@ class PointEngine:
     def _prepare(self) -> None:
         """Make anew what follows from the state: the sieve, and when the next point becomes silent."""
         self._silence.reckon(self._book)
-        limits, range = self._limits, self._range
-        self._sieve = Sieve(np.maximum(limits.low, range.low), np.minimum(limits.high, range.high))
+        limits, sensor = self._limits, self._range
+        self._sieve = Sieve(np.maximum(limits.low, sensor.low), np.minimum(limits.high, sensor.high))
         watched = limits.moving() | self._order.all_troubled() | self._silence.unheard(self._book)
         for rule in (RANGE, LOW, HIGH):
             watched |= self._book.flag[rule] != CLOSED
