@@ -275,33 +275,40 @@ class Journal:
                 )
         return lost
 
+    @property
+    def reserve_held(self) -> bool:
+        """Whether all of the reserve is on the disk; True where none is wanted."""
+        return not self._reserve or self._holds()
+
     def release_reserve(self) -> bool:
-        """Give the reserve back to a full disk. Returns: whether there was one to give."""
-        with _unwritable(self._folder):
-            if not self._reserved.exists():
-                return False
+        """Give the reserve back to a full disk; never raises. Returns: whether there was one to give."""
+        try:
             self._reserved.unlink()
+        except OSError:  # there is none, or a disk that can only be read: the answer says so
+            return False
         return True
 
     def restore_reserve(self) -> bool:
-        """Take the reserve again once twice as much is free. Returns: whether it is held now."""
-        if not self._reserve:
+        """Take the reserve again once twice as much is free; never raises. Returns: whether it is held now."""
+        if self.reserve_held:
             return True
+        self.release_reserve()
+        if self.free() < 2 * self._reserve:
+            return False
         try:
-            if self._reserved.exists():
-                held = self._reserved.stat()
-                if held.st_size == self._reserve and held.st_blocks * 512 >= self._reserve:
-                    return True
-                self._reserved.unlink()
-            if _free(self._folder) < 2 * self._reserve:
-                return False
             with self._reserved.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, self._reserve)
         except OSError:  # no room after all, or a failing disk: the answer says that it is not held
-            with suppress(OSError):
-                self._reserved.unlink(missing_ok=True)
+            self.release_reserve()
             return False
         return True
+
+    def free(self) -> int:
+        """Bytes that the journal's disk still has for us, the reserve apart; 0 where it does not answer."""
+        try:
+            return _free(self._folder)
+        except OSError:
+            return 0
 
     def usage(self, max_bytes: int | None = None) -> Usage:
         """What the journal takes of the disk; opens no file. See the function of this name."""
@@ -313,6 +320,13 @@ class Journal:
             self.last_time - begun,
             max_bytes,
         )
+
+    def _holds(self) -> bool:
+        try:
+            held = self._reserved.stat()
+        except OSError:
+            return False
+        return held.st_size == self._reserve and held.st_blocks * 512 >= self._reserve
 
     def _open(self, after: int) -> None:
         with _unwritable(self._folder):

@@ -264,12 +264,25 @@ def test_it_opens_on_a_full_disk_by_giving_up_the_reserve(small_disk: Path) -> N
     folder = small_disk / "journal"
     with Journal(folder, reserve=MIB) as journal:
         journal.append(*batch(1))
-    leave_no_room(small_disk)
+        assert journal.reserve_held
+    ballast = leave_no_room(small_disk)
     with Journal(folder, reserve=MIB) as journal:
         assert journal.last_offset == 2
         journal.release_reserve()
+        assert not journal.reserve_held
+        assert MIB // 2 < journal.free() <= MIB
         assert journal.append(*batch(3)) == 6
         assert not journal.restore_reserve()
+    for path in folder.glob("*.sqlite*"):
+        path.rename(small_disk / path.name)
+    with (folder / "reserve").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, MIB)
+    with ballast.open("ab", buffering=0) as more:
+        while os.statvfs(small_disk).f_bavail:
+            more.write(bytes(4096))
+    with Journal(folder, reserve=MIB, after=6) as journal:
+        assert not journal.reserve_held, "without giving it up there was no room for a first file"
+        assert journal.append(*batch(7)) == 9
 
 
 def test_a_read_only_disk_is_said(small_disk: Path) -> None:
@@ -283,6 +296,26 @@ def test_a_read_only_disk_is_said(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     with Journal(folder, reserve=0) as journal:
         assert journal.append(*batch(3)) == 6
+
+
+def test_a_disk_that_turns_read_only_keeps_its_reserve_and_stops_nothing(tmp_path: Path) -> None:
+    with Journal(tmp_path, reserve=MIB) as journal:
+        command = ["mount", "--bind", str(tmp_path), str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"nothing may be mounted here: {done.stderr.strip()}")
+        try:
+            subprocess.run(["mount", "-o", "remount,bind,ro", str(tmp_path)], check=True)
+            assert not journal.release_reserve()
+            assert journal.reserve_held
+            assert journal.restore_reserve()
+        finally:
+            subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+        assert journal.release_reserve()
+        assert not journal.reserve_held
+        shutil.rmtree(tmp_path)
+        assert journal.free() == 0, "a disk that is gone has nothing free"
+        assert not journal.restore_reserve()
 
 
 @contextmanager
