@@ -1,18 +1,36 @@
 """Settings: where things are on this machine and how the processes are to run; never who exists."""
 
 import os
+from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 GiB = 1 << 30
 
 
 class SettingsError(Exception):
     """The settings cannot be used; the message says where and how to mend it."""
+
+
+def _absolute(path: Path, info: ValidationInfo) -> Path:
+    return (info.context or Path()).absolute() / path
+
+
+Where = Annotated[Path, AfterValidator(_absolute)]
+"""A path, absolute from here on: it is relative to the settings file, or to where the command was given."""
 
 
 class Strict(BaseModel):
@@ -24,13 +42,13 @@ class Broker(Strict):
 
     url: str  # mqtt://HOST:PORT
     user: str = "collector"
-    password_file: Path | None = None
+    password_file: Where | None = None
 
     @field_validator("url")
     @classmethod
     def _is_mqtt(cls, url: str) -> str:
         parts = urlsplit(url)
-        if parts.scheme != "mqtt" or not parts.hostname:
+        if parts.scheme != "mqtt" or not parts.hostname or parts.port == 0:
             raise ValueError("expected mqtt://HOST:PORT")
         return url
 
@@ -55,15 +73,15 @@ class Channel(Strict):
     the address is itself a URL. The secret that signs comes from a file or from the environment."""
 
     url: str = ""
-    secret_file: Path | None = None
+    secret_file: Where | None = None
     secret_env: str = ""
 
 
 class Settings(Strict):
     """All settings of `fenghuo serve`; every one has a default but the two folders."""
 
-    registry: Path
-    data: Path
+    registry: Where
+    data: Where
     listen: str = "127.0.0.1:8420"
     broker: Broker | None = None  # none: a broker of our own, on loopback
     broker_port: int = 1883  # of a broker of our own
@@ -106,13 +124,30 @@ class Settings(Strict):
         """The mistakes for which a changed registry was refused; not there while all is well."""
         return self.data / "registry.refused"
 
+    @field_validator("listen")
+    @classmethod
+    def _is_a_place(cls, listen: str) -> str:
+        """Without a host it would be every interface, which nobody gets by leaving something out."""
+        place = urlsplit(f"//{listen}")
+        if not place.hostname or not place.port or place.netloc != listen or "@" in listen:
+            raise ValueError("expected HOST:PORT, such as 127.0.0.1:8420 or [::1]:8420")
+        return listen
+
     @property
     def host(self) -> str:
-        return self.listen.rpartition(":")[0]
+        return urlsplit(f"//{self.listen}").hostname or ""
 
     @property
     def port(self) -> int:
-        return int(self.listen.rpartition(":")[2])
+        return urlsplit(f"//{self.listen}").port or 0
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether the API can be reached from this machine only."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     def save(self, path: Path) -> None:
         """Write what a child process needs; secrets are not in it, only where they are."""
@@ -120,9 +155,9 @@ class Settings(Strict):
 
 
 def load(path: Path, **overrides: object) -> Settings:
-    """Read settings from YAML, with ``overrides`` (those that are not None) laid over them.
+    """Read settings from YAML, with ``overrides`` (those that are not None) laid over them, key by key.
 
-    Raises SettingsError that lists every mistake at once.
+    Paths in the file are relative to it. Raises SettingsError that lists every mistake at once.
     """
     try:
         content = yaml.safe_load(path.read_text("utf-8")) or {}
@@ -130,19 +165,27 @@ def load(path: Path, **overrides: object) -> Settings:
         raise SettingsError(f"{path}: cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: expected keys and values, such as `registry: FOLDER`")
-    for key in ("registry", "data"):
-        if isinstance(content.get(key), str):
-            content[key] = path.parent / content[key]
-    return make(str(path), **{**content, **{k: v for k, v in overrides.items() if v is not None}})
+    for key, given in overrides.items():
+        said = content.get(key)
+        if isinstance(given, dict) and isinstance(said, dict):
+            content[key] = {**said, **given}
+        elif given is not None:
+            content[key] = given.absolute() if isinstance(given, Path) else given
+    return _checked(str(path), content, path.parent)
 
 
 def make(source: str = "settings", **values: object) -> Settings:
     """Check ``values`` and freeze them. Raises SettingsError that lists every mistake at once."""
+    return _checked(source, values, Path())
+
+
+def _checked(source: str, values: Mapping[str, object], folder: Path) -> Settings:
     try:
-        return Settings.model_validate(values)
+        return Settings.model_validate(values, context=folder)
     except ValidationError as error:
         lines = [
-            f"{source}: {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            f"{source}: {'.'.join(str(part) for part in problem['loc'])}: "
+            f"{problem['msg'].removeprefix('Value error, ')}"
             for problem in error.errors()
         ]
         raise SettingsError("\n".join(lines)) from error

@@ -7,13 +7,17 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from alerting.channels import ChannelError
-from fenghuo import settings
+from alerting.database import DeskError
+from fenghuo import reach, settings
 from fenghuo.logs import configure
 from fenghuo.serving import open_channels
 from fenghuo.supervisor import Supervisor
 from ingest.broker import BrokerFailed
+from ingest.journal import JournalDamaged, JournalLocked
+from registry import versions
 from registry.mistakes import RegistryErrors
 
 stderr = Console(stderr=True, highlight=False)
@@ -52,22 +56,40 @@ def serve(
                 "options", **{key: value for key, value in given.items() if value is not None}
             )
     except settings.SettingsError as error:
-        stderr.print(f"[red]{error}[/]\nGive a settings file, or --registry and --data.", soft_wrap=True)
+        hint = "" if file else "\nGive a settings file, or --registry and --data."
+        stderr.print(f"[red]{escape(str(error))}[/]{hint}", soft_wrap=True)
         raise typer.Exit(2) from error
     configure()
     try:
         open_channels(chosen)  # a mistake in them is said now, not when the first alert rings
+        if chosen.broker is not None:
+            _ = chosen.broker.password
         supervisor = Supervisor(chosen)
-    except RegistryErrors as error:
-        stderr.print(f"[red]{error}[/]", soft_wrap=True)
-        raise typer.Exit(2) from error
-    except ChannelError as error:
-        stderr.print(f"[red]{error}[/]", soft_wrap=True)
-        raise typer.Exit(2) from error
     except BrokerFailed as error:
-        stderr.print(f"[red]No broker: {error}[/]\nInstall mosquitto, or give --broker.", soft_wrap=True)
+        stderr.print(
+            f"[red]No broker: {escape(str(error))}[/]\nInstall mosquitto, or give --broker.", soft_wrap=True
+        )
         raise typer.Exit(2) from error
+    except (RegistryErrors, ChannelError, JournalLocked, JournalDamaged, DeskError, OSError) as error:
+        stderr.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
+        raise typer.Exit(2) from error
+    _warn(chosen)
     asyncio.run(_run(supervisor))
+
+
+def _warn(chosen: settings.Settings) -> None:
+    """Say loudly what will hurt later, and go on."""
+    version = versions.wanted(chosen.versions)
+    warnings = []
+    if version is not None:
+        warnings.append(reach.warning(versions.load(chosen.versions, version), chosen.channels))
+    if not chosen.on_loopback:
+        warnings.append(
+            f"the API listens on {chosen.listen}, without TLS: tokens can be read on the way. "
+            "Let a reverse proxy speak TLS, and listen on 127.0.0.1."
+        )
+    for warning in filter(None, warnings):
+        stderr.print(f"[bold white on red] WARNING [/] {escape(warning)}", soft_wrap=True)
 
 
 async def _run(supervisor: Supervisor) -> None:

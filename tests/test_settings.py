@@ -1,0 +1,88 @@
+"""Settings: what is refused and how it is said, where the API listens, and whose folder a path is relative to."""
+
+from pathlib import Path
+
+import pytest
+
+from fenghuo import settings
+from fenghuo.settings import Settings, SettingsError
+
+
+def made(**values: object) -> Settings:
+    return settings.make(registry="registry", data="data", **values)
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "port", "on_loopback"),
+    [
+        ("127.0.0.1:8420", "127.0.0.1", 8420, True),
+        ("localhost:1", "localhost", 1, True),
+        ("[::1]:8420", "::1", 8420, True),
+        ("0.0.0.0:8420", "0.0.0.0", 8420, False),
+        ("[::]:8420", "::", 8420, False),
+        ("plant.example:443", "plant.example", 443, False),
+    ],
+)
+def test_where_the_api_listens(listen: str, host: str, port: int, on_loopback: bool) -> None:
+    chosen = made(listen=listen)
+    assert (chosen.host, chosen.port, chosen.on_loopback) == (host, port, on_loopback)
+
+
+@pytest.mark.parametrize(
+    "listen",
+    ["8420", ":8420", "", "::1:8420", "127.0.0.1", "127.0.0.1:", "h:0", "h:65536", "h:x", "u@h:80", "h:80/"],
+)
+def test_no_part_of_it_may_be_left_out(listen: str) -> None:
+    with pytest.raises(SettingsError, match="listen: "):
+        made(listen=listen)
+
+
+@pytest.mark.parametrize("url", ["mqtt://", "http://h", "h:1883", "mqtt://h:x", "mqtt://h:99999"])
+def test_what_is_no_broker(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"broker\.url: "):
+        made(broker={"url": url})
+
+
+FILE = """
+registry: registry
+data: /var/lib/fenghuo
+broker: {url: "mqtt://broker.example", user: us, password_file: secrets/broker}
+channels: {webhook: {secret_file: secrets/webhook}}
+"""
+
+
+def test_every_path_of_a_file_is_relative_to_it_and_of_an_option_to_where_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "fenghuo.yaml").write_text(FILE, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    chosen = settings.load(Path("etc/fenghuo.yaml"))
+    assert chosen.registry == tmp_path / "etc" / "registry"
+    assert chosen.data == Path("/var/lib/fenghuo")
+    assert chosen.broker is not None
+    assert chosen.broker.password_file == tmp_path / "etc" / "secrets" / "broker"
+    assert chosen.channels["webhook"].secret_file == tmp_path / "etc" / "secrets" / "webhook"
+    given = settings.load(Path("etc/fenghuo.yaml"), data=Path("here"), registry=None)
+    assert (given.data, given.registry) == (tmp_path / "here", chosen.registry)
+    assert made().data == tmp_path / "data"
+    given.save(tmp_path / "run.json")
+    monkeypatch.chdir("/")
+    assert Settings.model_validate_json((tmp_path / "run.json").read_bytes()) == given
+
+
+def test_another_broker_keeps_the_user_and_password_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(FILE, "utf-8")
+    broker = settings.load(tmp_path / "s.yaml", broker={"url": "mqtt://other.example:1884"}).broker
+    assert broker is not None
+    assert (broker.host, broker.port, broker.user) == ("other.example", 1884, "us")
+    assert broker.password_file == tmp_path / "secrets" / "broker"
+
+
+def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("registry: r\nlisten: ':1'\ncolour: red\n", "utf-8")
+    with pytest.raises(SettingsError) as refused:
+        settings.load(tmp_path / "s.yaml")
+    said = str(refused.value)
+    assert [line.split(": ")[1] for line in said.splitlines()] == ["data", "listen", "colour"]
+    assert "expected HOST:PORT" in said
