@@ -54,7 +54,8 @@ def read(folder: Path) -> Source:
     """
     mistakes = Mistakes()
     files = FileReader(folder, mistakes)
-    _strangers(folder, mistakes)
+    if not _strangers(folder, mistakes):
+        raise RegistryErrors(mistakes.found)
     registry = files.yaml("registry.yaml", "the grid of cells")
     people = files.yaml("people.yaml", "a list of people")
     duty = files.yaml("duty.yaml", "a list of who is on duty where")
@@ -92,6 +93,8 @@ def read(folder: Path) -> Source:
             grid.check_reach(enterprises, by_id, calls, mistakes)
     if people is not None:
         _once(people, _field(people.data, "id"), mistakes)
+        for place, entry in mappings(people.data):
+            _once(people, _contacts(entry, place), mistakes)
     points = PointChecks(point_rows, point_values, mistakes)
     points.unique()
     points.limits()
@@ -120,21 +123,33 @@ def read(folder: Path) -> Source:
     )
 
 
-def _strangers(folder: Path, mistakes: Mistakes) -> None:
-    """A file whose name is nearly one of ours would be passed over in silence."""
+def _strangers(folder: Path, mistakes: Mistakes) -> bool:
+    """A file whose name is nearly one of ours would be passed over in silence. Whether the folder is one."""
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
-        mistakes.add(".", 1, "", f"cannot be read: {error.strerror}", "a folder")
-        return
+        mistakes.add(str(folder), 1, "", f"cannot be read: {error.strerror}", "a folder")
+        return False
     for name in names:
         likely = get_close_matches(name.lower(), FILES, 1, 0.85)
-        if likely and name not in FILES and not name.endswith(("~", ".bak")):
+        if likely and name not in FILES and not _aside(name):
             mistakes.add(name, 1, "", "is not read", f"the name {likely[0]}, or one unlike it")
+    points = folder / "points"
+    if points.exists() and not points.is_dir():
+        mistakes.add("points", 1, "", "is not read", "a folder of CSV files")
+    for path in sorted(points.iterdir()) if points.is_dir() else ():
+        if not path.name.endswith(".csv") and not _aside(path.name):
+            mistakes.add(f"points/{path.name}", 1, "", "is not read", "a name that ends with .csv")
+    return True
+
+
+def _aside(name: str) -> bool:
+    """What editors and office programs leave beside a file."""
+    return name.startswith((".", "~$")) or name.endswith(("~", ".bak"))
 
 
 def _present(folder: Path, pattern: str, prefix: str = "") -> list[str]:
-    return [f"{prefix}{path.name}" for path in sorted(folder.glob(pattern))]
+    return [f"{prefix}{path.name}" for path in sorted(folder.glob(pattern)) if not _aside(path.name)]
 
 
 def _table(files: FileReader, columns: Mapping[str, Column], names: Sequence[str]) -> tuple[Table, bool]:
@@ -190,6 +205,13 @@ def _gateways(entry: Mapping[str, Data], place: Place) -> list[tuple[Place, str]
     given = entry.get("gateways")
     names = given if isinstance(given, list) else []
     return [((*place, "gateways", index), text(name)) for index, name in enumerate(names)]
+
+
+def _contacts(entry: Mapping[str, Data], place: Place) -> list[tuple[Place, str]]:
+    return [
+        ((*place, "contacts", *index), f"{text(contact.get('channel'))} {text(contact.get('address'))}")
+        for index, contact in mappings(entry.get("contacts", ""))
+    ]
 
 
 def _once(document: Document, items: Iterable[tuple[Place, str]], mistakes: Mistakes) -> None:

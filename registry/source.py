@@ -132,6 +132,13 @@ def duration(value: object) -> int:
     raise wrong(f"is {value!r}", f"a time up to 366d in {', '.join(_UNITS)}, such as 500ms, 5s, 2min")
 
 
+def _plain(value: object) -> object:
+    """Python and pydantic would read 1_000 as a thousand; it is more often a slip of the keyboard."""
+    if isinstance(value, str) and "_" in value:
+        raise wrong(f"is {value!r}", "a number")
+    return value
+
+
 def _positive_duration(value: object) -> int:
     microseconds = duration(value)
     if microseconds == 0:
@@ -241,9 +248,9 @@ Code: TypeAlias = Annotated[str, AfterValidator(_code)]
 TimeZone: TypeAlias = Annotated[str, AfterValidator(_time_zone)]
 Duration: TypeAlias = Annotated[int, BeforeValidator(duration)]
 PositiveDuration: TypeAlias = Annotated[int, BeforeValidator(_positive_duration)]
-Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
-NotNegative: TypeAlias = Annotated[float, Field(allow_inf_nan=False, ge=0)]
-Positive: TypeAlias = Annotated[float, Field(allow_inf_nan=False, gt=0)]
+Number: TypeAlias = Annotated[float, BeforeValidator(_plain), Field(allow_inf_nan=False)]
+NotNegative: TypeAlias = Annotated[float, BeforeValidator(_plain), Field(allow_inf_nan=False, ge=0)]
+Positive: TypeAlias = Annotated[float, BeforeValidator(_plain), Field(allow_inf_nan=False, gt=0)]
 Hours: TypeAlias = Annotated[tuple[int, int], BeforeValidator(_hours)]
 Weekdays: TypeAlias = Annotated[tuple[int, ...], BeforeValidator(_weekdays)]
 CellRef: TypeAlias = Annotated[str, AfterValidator(_cell_ref)]
@@ -275,7 +282,7 @@ class CellEntry(Entry):
 
 class EscalationEntry(Entry):
     confirm_within: PositiveDuration = 5 * MINUTE
-    action_within: PositiveDuration = 30 * MINUTE
+    action_within: Duration = 30 * MINUTE  # 0: no action is waited for
     again_after: PositiveDuration = 30 * MINUTE
     told_level: LevelRef | None = None
     top_level: LevelRef | None = None

@@ -325,6 +325,19 @@ POINTS = "enterprise,gateway,point,kind,engineering_unit"
         ("points.csv", f"{POINTS},rate,rate_over\n{PLANT},gw1,A,flow,1,0,1s\n", "points.csv:2", "above 0"),
         ("points.CSV", "", "points.CSV:1", "is not read"),
         ("registry.yml", "", "registry.yml:1", "is not read"),
+        ("points/second.CSV", "", "points/second.CSV:1", "a name that ends with .csv"),
+        ("points/second.xlsx", "", "points/second.xlsx:1", "a name that ends with .csv"),
+        ("points/deeper/second.csv", "", "points/deeper:1", "a name that ends with .csv"),
+        ("points", "", "points:1", "a folder of CSV files"),
+        ("points.csv", f"{POINTS},H\n{PLANT},gw1,A,flow,1,1_000\n", "points.csv:2", "is '1_000'"),
+        ("points.csv", f"{POINTS},rate,rate_over\n{PLANT},gw1,A,flow,1,1_0,1s\n", "points.csv:2", "is '1_0'"),
+        (
+            "people.yaml",
+            "- id: wang\n  name: 王\n  contacts:\n    - {channel: phone, address: '1'}\n"
+            "    - {channel: webhook, address: 'https://a.example'}\n    - {channel: phone, address: '1'}\n",
+            "people.yaml:6",
+            "[0].contacts[2]: 'phone 1' is on line 4 too",
+        ),
         ("registry.yaml", "grid: []", "registry.yaml:1", "grid: is empty; expected at least one"),
         ("duty.yaml", "- {place: system, person: wang, hours: 08:00-08:00}", "duty.yaml:1", "hours"),
         ("duty.yaml", "- {place: system, person: wang, hours: 08:00-25:00}", "duty.yaml:1", "hours"),
@@ -369,7 +382,22 @@ def test_an_enterprise_out_of_reach_of_a_called_level_is_a_mistake(tmp_path: Pat
 
 
 def test_a_missing_folder_is_a_mistake(tmp_path: Path) -> None:
-    assert mistakes(tmp_path / "nowhere")[0].startswith(".:1: cannot be read")
+    [mistake] = mistakes(tmp_path / "nowhere")
+    assert "nowhere:1: cannot be read" in mistake
+
+
+def test_what_editors_and_office_programs_leave_is_passed_over(tmp_path: Path) -> None:
+    files = documented()
+    version = compile_folder(write(tmp_path / "r", files)).version
+    for name in ("second.csv~", "second.csv.bak", ".second.csv.swp", "._second.csv", "~$second.csv"):
+        files[f"points/{name}"] = "\0"
+    assert compile_folder(write(tmp_path / "r", files)).version == version
+
+
+def test_no_action_need_be_waited_for(tmp_path: Path) -> None:
+    files = documented()
+    files["registry.yaml"] = files["registry.yaml"].replace("action_within: 30min", "action_within: 0")
+    assert compile_folder(write(tmp_path / "r", files)).escalation["III"].action_within == 0
 
 
 def test_what_excel_writes_loads(tmp_path: Path) -> None:
