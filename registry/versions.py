@@ -3,15 +3,21 @@
 One process writes (the supervisor); any may read, and the judge discards.
 """
 
+import fcntl
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import zstandard
 
 from registry import packed
+from registry.clock import HOUR, SystemClock
 from registry.model import Registry
+
+KEPT = HOUR
+"""How long a version that nothing uses is kept after it was saved last, µs."""
 
 _SUFFIX = ".registry"
 _WANTED = "wanted"
@@ -27,9 +33,12 @@ class BrokenVersion(ValueError):
 
 
 def save(folder: Path, registry: Registry) -> None:
-    """Make this version durable under its name; to save it again changes nothing. Raises OSError."""
+    """Make this version durable under its name; to save it again only makes it young. Raises OSError."""
     compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
-    _write(_path(folder, registry.version), compressor.compress(packed.pack(registry)))
+    content = compressor.compress(packed.pack(registry))
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder, fcntl.LOCK_EX):
+        _write(_path(folder, registry.version), content)
 
 
 def load(folder: Path, version: str) -> Registry:
@@ -56,18 +65,21 @@ def present(folder: Path) -> set[str]:
 def discard_all_but(folder: Path, keep: Collection[str]) -> set[str]:
     """Remove all versions but these; returns those removed. Raises OSError.
 
-    The wanted version stays, and so does what was saved since it was named: that is about to be wanted.
+    The wanted version stays, and so does what was saved within the hour or since the wanted one was named:
+    that may be about to be wanted. Nothing is removed while another process saves.
     """
+    gone: set[str] = set()
     try:
         named = (folder / _WANTED).stat().st_mtime_ns
-    except FileNotFoundError:
-        return set()
-    gone = set()
-    for version in present(folder) - {*keep, wanted(folder)}:
-        path = _path(folder, version)
-        if path.stat().st_mtime_ns < named:
-            path.unlink()
-            gone.add(version)
+        with _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            old = min(named, (SystemClock().now() - KEPT) * 1000)
+            for version in present(folder) - {*keep, wanted(folder)}:
+                path = _path(folder, version)
+                if path.stat().st_mtime_ns < old:
+                    path.unlink()
+                    gone.add(version)
+    except (FileNotFoundError, BlockingIOError):
+        pass  # nothing was ever wanted, or a save is under way: the next call sees to it
     return gone
 
 
@@ -84,6 +96,17 @@ def wanted(folder: Path) -> str | None:
         return (folder / _WANTED).read_text("ascii")
     except FileNotFoundError:
         return None
+
+
+@contextmanager
+def _locked(folder: Path, how: int) -> Iterator[None]:
+    """Between save and discard: what is saved anew is not removed for the age that it had."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _path(folder: Path, version: str) -> Path:

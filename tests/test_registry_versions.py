@@ -1,6 +1,7 @@
 """Compiled versions in a folder: what comes back is what was saved, whole or not at all."""
 
 import dataclasses
+import fcntl
 import os
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from registry import packed, versions
-from registry.clock import SECOND
+from registry.clock import HOUR, SECOND, SystemClock
 from registry.compile import compile_folder
 from registry.model import Group, Points, Registry
 from tests.build import PointSpec, city_registry, code, make_registry
@@ -116,15 +117,49 @@ def test_the_wanted_version_is_the_last_named(tmp_path: Path) -> None:
     assert versions.present(tmp_path) == {"one", "two"}
 
 
+def aged(folder: Path, name: str, hours: float) -> None:
+    """Let a file be as if written so many hours ago."""
+    then = (SystemClock().now() - int(hours * HOUR)) * 1000
+    os.utime(folder / name, ns=(then, then))
+
+
 def test_discarding_keeps_what_is_used_wanted_or_about_to_be(tmp_path: Path) -> None:
-    for order, name in enumerate(("old", "used", "wanted", "coming"), 1):
+    for hours, name in ((9, "old"), (8, "used"), (7, "wanted"), (5, "coming"), (0.9, "young")):
         versions.save(tmp_path, make_registry([PointSpec(id="T")], version=name))
-        os.utime(tmp_path / f"{name}.registry", (order, order))
+        aged(tmp_path, f"{name}.registry", hours)
     assert versions.discard_all_but(tmp_path, {"used"}) == set(), "nothing was ever wanted"
     versions.want(tmp_path, "wanted")
-    os.utime(tmp_path / "wanted", (3.5, 3.5))
+    aged(tmp_path, "wanted", 6)
     assert versions.discard_all_but(tmp_path, {"used"}) == {"old"}
-    assert versions.present(tmp_path) == {"used", "wanted", "coming"}
+    assert versions.present(tmp_path) == {"used", "wanted", "coming", "young"}
+    aged(tmp_path, "wanted", 0)
+    assert versions.discard_all_but(tmp_path, {"used"}) == {"coming"}
+    assert versions.present(tmp_path) == {"used", "wanted", "young"}
+
+
+def test_a_version_that_is_wanted_again_is_not_discarded_between_its_save_and_its_naming(
+    tmp_path: Path,
+) -> None:
+    for name in ("first", "second"):
+        versions.save(tmp_path, make_registry([PointSpec(id="T")], version=name))
+        aged(tmp_path, f"{name}.registry", 9)
+        versions.want(tmp_path, name)
+    versions.save(tmp_path, make_registry([PointSpec(id="T")], version="first"))
+    aged(tmp_path, "wanted", -1)  # a wall that was set back since
+    assert versions.discard_all_but(tmp_path, ()) == set()
+    versions.want(tmp_path, "first")
+
+
+def test_nothing_is_discarded_while_another_process_saves(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        versions.save(tmp_path, make_registry([PointSpec(id="T")], version=name))
+        aged(tmp_path, f"{name}.registry", 9)
+    versions.want(tmp_path, "second")
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert versions.discard_all_but(tmp_path, ()) == set()
+    os.close(descriptor)
+    assert versions.discard_all_but(tmp_path, ()) == {"first"}
 
 
 def test_a_save_that_was_killed_leaves_the_old_version_and_no_litter(tmp_path: Path) -> None:
