@@ -22,9 +22,9 @@ from sqlalchemy import (
 )
 
 from alerting import ladder, lifecycle, tables, words
-from alerting.alert import Alert, Notice, Receipt, Role, Step
+from alerting.alert import Alert, Detail, Notice, Receipt, Role, Step
 from alerting.database import DeskBusy, DeskError, DeskUnwritable, Watch, execute_many, reading, writing
-from alerting.lifecycle import REOPEN_WITHIN, Event, Happening, Policy, Result
+from alerting.lifecycle import REOPEN_WITHIN, Call, Event, Happening, Policy, Result
 from alerting.store import ALERT_COLUMNS, OVER, to_alert
 from registry.model import Person, Registry
 from streams.finding import Finding, Tier
@@ -139,7 +139,7 @@ class Desk:
             sheet.run_deadlines(id, now)  # what was due before the answer is done before it
             alert = sheet.alerts[id]
             roles = sheet.roles(id, person)
-            asked = Role.ASKED in roles or alert.holder == person
+            asked = Role.ASKED in roles
             if not asked and not roles and event is not Event.TAKE_OVER:
                 raise NotAsked(f"{person!r} was neither asked nor told of alert {id}")
             happening = Happening(event, person=person, asked=asked, note=note)
@@ -217,10 +217,15 @@ class _Sheet:
             self._keep(to_alert(row))
 
     def roles(self, alert: str, person: str) -> set[Role]:
-        """How the person was sent notices of the alert, ever."""
-        rows = self._connection.execute(_READ_ROLES, {"alert": alert, "person": person})
-        new = (n.role for n in self._notices if n.alert == alert and n.person == person)
-        return {Role(role) for (role,) in rows} | set(new)
+        """How the person was sent notices of the alert, ever; who once confirmed it or took it over is asked
+        of it for good."""
+        who = {"alert": alert, "person": person}
+        roles = {Role(role) for (role,) in self._connection.execute(_READ_ROLES, who)}
+        roles |= {n.role for n in self._notices if n.alert == alert and n.person == person}
+        answers = self._connection.execute(_READ_ANSWERS, who)
+        if any(not msgspec.json.decode(detail, type=Detail).seen for (detail,) in answers):
+            roles.add(Role.ASKED)
+        return roles
 
     def _alert_of(self, finding: Finding) -> str | None:
         return self._findings.get(finding.id, (0, None))[1]
@@ -310,7 +315,7 @@ class _Sheet:
         step = result.step
         if not result.calls:
             return step
-        people: dict[str, tuple[Role, Person]] = {}
+        people: dict[str, tuple[Call, Person]] = {}
         nobody = list(step.detail.nobody)
         called: tuple[Person, ...]
         for call in result.calls:
@@ -322,7 +327,7 @@ class _Sheet:
                 if not called:
                     nobody.append(call.place)
             for person in called:
-                people.setdefault(person.id, (call.role, person))  # who is asked is not told as well
+                people.setdefault(person.id, (call, person))  # who is asked is not told as well
         finding = happening.finding
         occasion = words.Occasion(
             event=happening.event,
@@ -333,22 +338,21 @@ class _Sheet:
             evidence=finding.evidence if finding and finding.subject == "system" else (),
         )
         accounts: dict[str, words.Account] = {}
-        for role, person in people.values():
+        for call, person in people.values():
             language = person.language
             if language not in accounts:
                 accounts[language] = words.account(result.alert, occasion, self._registry, language)
             title, text = words.notice(
                 accounts[language],
                 result.alert,
-                role,
+                call,
                 self._now,
                 self._registry.time_zone,
                 language,
-                holder=person.id == result.alert.holder,
             )
-            self._notices += _notices(step, role, person, title, text)
-        asked = tuple(id for id, (role, _) in people.items() if role is Role.ASKED)
-        told = tuple(id for id, (role, _) in people.items() if role is Role.TOLD)
+            self._notices += _notices(step, call.role, person, title, text)
+        asked = tuple(id for id, (call, _) in people.items() if call.role is Role.ASKED)
+        told = tuple(id for id, (call, _) in people.items() if call.role is Role.TOLD)
         return replace(step, detail=replace(step.detail, asked=asked, told=told, nobody=occasion.places))
 
     def _name(self, person: str) -> str:
@@ -373,7 +377,7 @@ CHUNK = 5_000
 """Findings or alerts in one SELECT, of up to four parameters each; SQLite takes 32,766, PostgreSQL 65,535."""
 
 _state, _findings, _alerts = tables.state.c, tables.findings.c, tables.alerts.c
-_outbox = tables.outbox.c
+_outbox, _steps = tables.outbox.c, tables.steps.c
 
 _READ_VALUE = select(_state.value).where(_state.key == bindparam("key"))
 _READ_STATE = select(_state.key, _state.value).where(_state.key.in_(("offset", "version")))
@@ -398,6 +402,11 @@ _READ_JOINABLE = union_all(
 )
 _READ_ROLES = select(_outbox.role).where(
     _outbox.alert == bindparam("alert"), _outbox.person == bindparam("person")
+)
+_READ_ANSWERS = select(_steps.detail).where(
+    _steps.alert == bindparam("alert"),
+    _steps.actor == bindparam("person"),
+    _steps.event.in_((Event.CONFIRM, Event.TAKE_OVER)),
 )
 _READ_NEXT_DUE = select(func.min(_alerts.next_due)).where(_alerts.next_due > 0)
 

@@ -72,6 +72,7 @@ class Guard(StrEnum):
 
     WORSE = "worse tier"
     IV = "tier IV"
+    STOPPED = "confirm clock stopped"
     ASKED = "was asked"  # the person was, on any rung; or holds the alert
     HIGHER = "someone is on duty higher up"
 
@@ -81,6 +82,8 @@ class Effect(StrEnum):
 
     FORGET = "forget the answer"  # and stop all clocks
     ASK = "ask"  # from rung 0 up, the first with somebody on duty
+    ASK_ALL = "ask all rungs so far"  # where nobody is on duty on them, the next with somebody on duty
+    ASK_HOLDER = "ask the holder"
     CLIMB = "climb"  # ask the next higher rung with somebody on duty
     ASK_AGAIN = "ask again"  # the highest rung with somebody on duty; and once more after a while
     TELL = "tell"  # the officers who are to know at once
@@ -147,7 +150,9 @@ _UNCONFIRMED, _CONFIRMED, _ACTED = Answer.UNCONFIRMED, Answer.CONFIRMED, Answer.
 _WORSE, _IV, _ASKED, _HIGHER = (Guard.WORSE,), (Guard.IV,), (Guard.ASKED,), (Guard.HIGHER,)
 
 _RING = (Effect.FORGET, Effect.ASK, Effect.TELL, Effect.START_CONFIRM)
-_RING_AGAIN = (Effect.FORGET, Effect.ASK, Effect.START_CONFIRM)
+_RING_WORSE = (Effect.FORGET, Effect.ASK_HOLDER, Effect.ASK_ALL, Effect.TELL, Effect.START_CONFIRM)
+_RING_AGAIN = (Effect.FORGET, Effect.ASK_HOLDER, Effect.ASK, Effect.TELL, Effect.START_CONFIRM)
+_CALL_BACK = (Effect.FORGET, Effect.ASK_HOLDER, Effect.ASK, Effect.START_CONFIRM)
 _TAKE = (Effect.HOLD, Effect.START_ACTION)
 _TAKE_AND_CLOSE = (Effect.HOLD, Effect.CLOSE)
 
@@ -160,14 +165,15 @@ TABLE: tuple[Row, ...] = (
     Row(_ANY, _NEW, (*_IS_OVER, *_PEOPLE, *DEADLINES)),
 
     # The plant is worse than what people answered to.
-    Row(_ANY, _OPEN, _IS_ON, _WORSE, _ACTIVE, _UNCONFIRMED, _RING),
-    Row(_ANY, _OPEN, (Event.CORRECTED,), _WORSE, None, _UNCONFIRMED, _RING),
+    Row(_ANY, _OPEN, _IS_ON, _WORSE, _ACTIVE, _UNCONFIRMED, _RING_WORSE),
+    Row(_ANY, _OPEN, (Event.CORRECTED,), _WORSE, None, _UNCONFIRMED, _RING_WORSE),
 
     # The condition is on.
     Row(_ON, _OPEN, _IS_ON, (), _ACTIVE),
+    Row(_OFF, _WAITING, _IS_ON, (Guard.STOPPED,), _ACTIVE, None, _RING_AGAIN),
     Row(_OFF, _WAITING, _IS_ON, (), _ACTIVE, None, (Effect.STOP_CLOSE,)),  # its confirm clock never stopped
     Row(_OFF, _HELD, _IS_ON, (), _ACTIVE, None, (Effect.TELL_HOLDER,)),
-    Row(_ANY, _CLOSED, _IS_ON, (), _ACTIVE, _UNCONFIRMED, _RING),
+    Row(_ANY, _CLOSED, _IS_ON, (), _ACTIVE, _UNCONFIRMED, _RING_AGAIN),
     Row(_ANY, _OPEN + _CLOSED, (Event.CORRECTED,)),
 
     # The condition is unknown: nothing is cleared, no clock stops.
@@ -203,8 +209,9 @@ TABLE: tuple[Row, ...] = (
 
     # A deadline has come.
     Row(_ANY, _WAITING, (Event.CONFIRM_DUE,), _HIGHER, None, None, (Effect.CLIMB, Effect.START_CONFIRM)),
+    Row(_OFF, _WAITING, (Event.CONFIRM_DUE,), _IV),  # closes itself
     Row(_ANY, _WAITING, (Event.CONFIRM_DUE,), (), None, None, (Effect.ASK_AGAIN,)),
-    Row(_ANY, _HELD, _COME_BACK, (), None, _UNCONFIRMED, _RING_AGAIN),
+    Row(_ANY, _HELD, _COME_BACK, (), None, _UNCONFIRMED, _CALL_BACK),
     Row(_OFF, _WAITING, (Event.CLOSE_DUE,), (), None, None, (Effect.CLOSE,)),
 
     # Clocks that do not run in these states.
@@ -359,13 +366,20 @@ def step(
                 new |= _NO_CLOCKS
             case Effect.ASK:
                 new["rung"] = _ask(range(len(called.places)), called, detail, calls)
+            case Effect.ASK_ALL:
+                new["rung"] = _ask(range(len(called.places)), called, detail, calls, up_to=old.rung)
+            case Effect.ASK_HOLDER if old.holder:
+                calls.append(Call(Role.ASKED, person=old.holder))
             case Effect.CLIMB:
                 new["rung"] = _ask(range(old.rung + 1, len(called.places)), called, detail, calls)
             case Effect.ASK_AGAIN:
                 _ask(reversed(range(len(called.places))), called, detail, calls)
-                missed = (now - start) // called.again_after
-                detail["missed"] = missed
-                new["confirm_due"] = start + (missed + 1) * called.again_after
+                # With nobody at all, whoever comes on duty next is not left waiting.
+                wait = called.again_after
+                if not any(called.manned):
+                    wait = min(wait, called.confirm_within)
+                detail["missed"] = (now - start) // wait
+                new["confirm_due"] = start + (detail["missed"] + 1) * wait
             case Effect.TELL if called.told:
                 calls.append(Call(Role.TOLD, called.told))
             case Effect.TELL_HOLDER if old.holder and old.holder != happening.person:
@@ -374,7 +388,7 @@ def step(
                 new["confirm_due"] = start + called.confirm_within
             case Effect.START_ACTION:
                 clock, length = ("action_due", called.action_within)
-                if not length:
+                if not length or tier is Tier.IV:  # IV waits for no action, as it closes without one
                     clock, length = ("return_due", called.again_after)
                 new |= {"confirm_due": 0, clock: start + length}
             case Effect.START_RETURN:
@@ -459,6 +473,8 @@ def _row(alert: Alert | None, state: State, happening: Happening, tier: Tier, ca
             held.add(Guard.WORSE)
         if any(called.manned[alert.rung + 1 :]):
             held.add(Guard.HIGHER)
+        if not alert.confirm_due:
+            held.add(Guard.STOPPED)
     if tier is Tier.IV:
         held.add(Guard.IV)
     if happening.asked:
@@ -466,17 +482,26 @@ def _row(alert: Alert | None, state: State, happening: Happening, tier: Tier, ca
     return next(row for row in ROWS[state, happening.event] if held.issuperset(row.guards))
 
 
-def _ask(rungs: Iterable[int], called: Policy, detail: dict[str, Any], calls: list[Call]) -> int:
-    """Call the first of the rungs that is manned, and note those passed over. Returns the rung."""
+def _ask(
+    rungs: Iterable[int], called: Policy, detail: dict[str, Any], calls: list[Call], up_to: int = 0
+) -> int:
+    """Call those rungs up to one that are manned, or else the first that is; note those passed over.
+
+    Returns the highest rung called.
+    """
     passed: list[str] = []
+    asked: list[int] = []
     for rung in rungs:
         if called.manned[rung]:
+            asked.append(rung)
             calls.append(Call(Role.ASKED, called.places[rung]))
+        else:
+            passed.append(called.places[rung])
+        if asked and rung >= up_to:
             break
-        passed.append(called.places[rung])
-    else:  # nobody at all: those who run the system must know; at the next deadline it is tried again
-        rung = 0
-        calls.append(Call(Role.TOLD, SYSTEM))
+    if not asked:  # nobody at all: those who run the system are asked to find somebody, or to take it
+        calls.append(Call(Role.ASKED, SYSTEM))
+    rung = max([up_to, *asked])
     detail |= {"rung": rung, "nobody": tuple(passed)}
     return rung
 

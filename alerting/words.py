@@ -7,7 +7,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from alerting.alert import Alert, Role
-from alerting.lifecycle import LATE, SYSTEM, Event
+from alerting.lifecycle import LATE, SYSTEM, Call, Event
 from registry.clock import SECOND
 from registry.model import Registry
 
@@ -86,6 +86,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "ask": ("请在 {until} 前确认。", "Please confirm before {until}."),
     "ask.now": ("请立即确认。", "Please confirm at once."),
+    "ask.nobody": (
+        "无人可问：请您安排人员，或接手此告警。",
+        "Nobody else can be asked: please find somebody, or take over this alert.",
+    ),
     "told": ("本条仅供知悉，无需确认。", "This is for your information; no confirm is asked of you."),
     "told.holder": ("此告警由您负责。", "You hold this alert."),
     "video": ("现场视频：{video}", "Live video: {video}"),
@@ -240,24 +244,26 @@ def account(alert: Alert, occasion: Occasion, registry: Registry, language: str)
 
 
 def notice(
-    account: Account, alert: Alert, role: Role, now: int, time_zone: str, language: str, *, holder: bool
+    account: Account, alert: Alert, call: Call, now: int, time_zone: str, language: str
 ) -> tuple[str, str]:
     """The title and the text of a notice: the account, and what is wanted of the one it goes to.
 
     Args:
+        call: why this person.
         now: µs.
-        holder: this person holds the alert.
     """
     said = [account.text]
-    if role is Role.ASKED:
-        in_time = alert.confirm_due > now
-        until = moment(alert.confirm_due, time_zone)
-        said.append(say("ask", language, until=until) if in_time else say("ask.now", language))
+    if call.role is Role.TOLD:
+        said.append(say("told.holder" if call.person == alert.holder != "" else "told", language))
+    elif alert.enterprise and call.place == SYSTEM:
+        said.append(say("ask.nobody", language))
+    elif alert.confirm_due > now:
+        said.append(say("ask", language, until=moment(alert.confirm_due, time_zone)))
     else:
-        said.append(say("told.holder" if holder else "told", language))
+        said.append(say("ask.now", language))
     if account.video:
         said.append(say("video", language, video=account.video))
-    title = say(f"title.{role}", language, tier=account.tier, title=account.title)
+    title = say(f"title.{call.role}", language, tier=account.tier, title=account.title)
     return title, say("sentences", language).join(said)
 
 

@@ -350,7 +350,59 @@ def test_an_enterprise_that_the_registry_lost_still_rings_somebody(engine: Engin
     desk = Desk(engine, REGISTRY)
     desk.round([message(enterprise="GONE")], 1, T)
     _, (step,), (sent,) = look(engine, message(enterprise="GONE").id)
-    assert (sent.person, sent.role, step.detail.nobody) == ("admin", Role.TOLD, ("GONE",))
+    assert (sent.person, sent.role, step.detail.nobody) == ("admin", Role.ASKED, ("GONE",))
+
+
+def test_the_administrator_who_alone_can_be_reached_is_asked_and_may_confirm(engine: Engine) -> None:
+    desk = Desk(engine, replace(REGISTRY, duty=(Duty("system", "admin"),)))
+    desk.round([message()], 1, T)
+    _, _, (sent,) = look(engine)
+    assert "无人可问：请您安排人员，或接手此告警。" in sent.text
+    assert "无需确认" not in sent.text
+    desk.round([], None, T + 5 * MINUTE)
+    assert desk.confirm(FIRST, "admin", T + 6 * MINUTE).outcome is Outcome.CONFIRMED
+
+
+def test_worse_after_the_district_was_asked_asks_the_district_again(desk: Desk, engine: Engine) -> None:
+    desk.round([message()], 1, T)
+    for minutes in (5, 10, 15):
+        desk.round([], None, T + minutes * MINUTE)
+    desk.round([message(Phase.WORSENED, 2, tier=Tier.II, time=T + 16 * MINUTE)], 2, T + 16 * MINUTE)
+    _, history, _ = look(engine)
+    assert history[-1].detail.asked == (OPERATOR, "duty-village-1", "duty-town-1", DISTRICT)
+    desk.round([], None, T + 21 * MINUTE)
+    _, history, _ = look(engine)
+    assert history[-1].detail.asked == ("duty-city",)
+
+
+@pytest.mark.parametrize("how", ["worse", "back"])
+def test_who_holds_the_alert_hears_that_it_is_worse_or_back_and_may_act(
+    desk: Desk, engine: Engine, how: str
+) -> None:
+    """The city's officer was neither asked nor told, and took it over."""
+    desk.round([message()], 1, T)
+    desk.take_over(FIRST, "duty-city", T + MINUTE)
+    if how == "worse":
+        desk.round([message(Phase.WORSENED, 2, tier=Tier.II, time=T + 2 * MINUTE)], 2, T + 2 * MINUTE)
+    else:
+        desk.round([], None, T + 31 * MINUTE)
+    found, history, sent = look(engine)
+    assert (found.answer, history[-1].detail.asked) == (Answer.UNCONFIRMED, ("duty-city", OPERATOR))
+    assert "duty-city" in {n.person for n in sent if n.step == found.step}
+    assert desk.act(FIRST, "duty-city", T + 32 * MINUTE, "closed the valve").outcome is Outcome.ACTED
+
+
+def test_who_once_took_the_alert_over_may_act_although_another_holds_it(desk: Desk) -> None:
+    desk.round([message()], 1, T)
+    desk.take_over(FIRST, "duty-city", T + MINUTE)
+    desk.take_over(FIRST, OPERATOR, T + 2 * MINUTE)
+    assert desk.act(FIRST, "duty-city", T + 3 * MINUTE, "closed the valve").outcome is Outcome.ACTED
+
+
+def test_a_confirm_by_someone_told_makes_them_no_one_asked(desk: Desk) -> None:
+    desk.round([message()], 1, T)
+    for minute in (1, 2):
+        assert desk.confirm(FIRST, DISTRICT, T + minute * MINUTE).outcome is Outcome.SEEN
 
 
 def test_who_is_asked_is_not_told_as_well(engine: Engine) -> None:
@@ -774,7 +826,8 @@ def check(engine: Engine, before: dict[str, Alert], plants: Plants, now: int) ->
                 continue
             assert next_due(a) > now
             if a.answer is Answer.UNCONFIRMED:
-                assert (a.confirm_due > 0, a.holder, a.action_due, a.return_due) == (True, "", 0, 0)
+                assert (a.holder, a.action_due, a.return_due) == ("", 0, 0)
+                assert a.confirm_due or (a.close_due and a.tier is Tier.IV)
             else:
                 assert a.holder
                 assert (a.confirm_due, a.close_due) == (0, 0)

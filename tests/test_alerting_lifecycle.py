@@ -146,7 +146,8 @@ def test_the_step_is_total_and_keeps_the_invariants(state: State) -> None:
             rung_events = (Event.CONFIRM_DUE, Event.ACTION_DUE, Event.RETURN_DUE)
             restarted = alert is None or alert.closed or after.answer is not alert.answer or calls
             if after.answer is UNCONFIRMED and (restarted or event in rung_events[:1]):
-                assert after.confirm_due > T + SECOND, "nobody would ever ask again"
+                ends_itself = after.condition is ENDED and after.tier is Tier.IV
+                assert ends_itself or after.confirm_due > T + SECOND, "nobody would ever ask again"
             if after.answer is CONFIRMED and restarted and event in PEOPLE_EVENTS:
                 assert after.holder == "ann"
         if any(call.role is Role.ASKED for call in calls):
@@ -198,15 +199,16 @@ def test_empty_rungs_are_passed_over_and_named() -> None:
     assert record.detail.nobody == ("plant", "town")
 
 
-def test_with_nobody_at_all_the_administrators_are_told_and_it_is_tried_again() -> None:
+def test_with_nobody_at_all_the_administrators_are_asked_and_it_is_tried_again_soon() -> None:
     nobody = POLICY._replace(manned=(False, False, False), told="")
     alert, record, calls = do(None, Event.BEGUN, policy=nobody)
-    assert calls == (Call(Role.TOLD, SYSTEM),)
+    assert calls == (Call(Role.ASKED, SYSTEM),)
     assert record.detail.nobody == PLACES
     again = do(alert, Event.CONFIRM_DUE, alert.confirm_due, policy=nobody, due=alert.confirm_due)
-    assert again.calls == (Call(Role.TOLD, SYSTEM),)
+    assert again.calls == (Call(Role.ASKED, SYSTEM),)
+    assert again.alert.confirm_due == T + 10 * MINUTE, "whoever comes on duty waits half an hour"
     later = do(again.alert, Event.CONFIRM_DUE, again.alert.confirm_due, due=again.alert.confirm_due)
-    assert later.calls[0].role is Role.ASKED
+    assert [call.place for call in later.calls] == ["town"]
 
 
 def test_the_ladder_climbs_and_asks_the_top_again() -> None:
@@ -247,18 +249,37 @@ def test_worsening_cancels_the_confirm_and_easing_keeps_the_tier() -> None:
     worse = do(alert, Event.WORSENED, T + MINUTE, tier=Tier.II)
     assert (worse.alert.tier, worse.alert.answer, worse.alert.holder) == (Tier.II, UNCONFIRMED, "")
     assert worse.alert.confirm_due == T + 6 * MINUTE
-    assert [call.role for call in worse.calls] == [Role.ASKED, Role.TOLD]
+    assert worse.calls == (
+        Call(Role.ASKED, person="ann"),
+        Call(Role.ASKED, "plant"),
+        Call(Role.TOLD, "district"),
+    )
     eased = do(worse.alert, Event.EASED, T + 2 * MINUTE, tier=Tier.IV)
     assert (eased.alert.tier, eased.alert.confirm_due, eased.calls) == (Tier.II, T + 6 * MINUTE, ())
     same = do(eased.alert, Event.WORSENED, T + 3 * MINUTE, tier=Tier.II)
     assert (same.alert.confirm_due, same.calls) == (T + 6 * MINUTE, ())
 
 
-def test_worsening_high_up_the_ladder_starts_below_again() -> None:
+def test_worsening_high_up_the_ladder_asks_all_who_were_asked_and_goes_on_from_there() -> None:
     alert = raised()
-    alert = do(alert, Event.CONFIRM_DUE, alert.confirm_due, due=alert.confirm_due).alert
-    assert alert.rung == 1
-    assert do(alert, Event.WORSENED, T + 6 * MINUTE, tier=Tier.I).alert.rung == 0
+    for _ in range(2):
+        alert = do(alert, Event.CONFIRM_DUE, alert.confirm_due, due=alert.confirm_due).alert
+    higher = POLICY._replace(places=(*PLACES, "city"), manned=(True, False, True, True))
+    worse = do(alert, Event.WORSENED, T + 11 * MINUTE, higher, Tier.II)
+    assert (worse.alert.rung, worse.alert.confirm_due) == (2, T + 16 * MINUTE)
+    assert worse.calls == (
+        Call(Role.ASKED, "plant"),
+        Call(Role.ASKED, "district"),
+        Call(Role.TOLD, "district"),
+    )
+    assert worse.step.detail.nobody == ("town",)
+    climbs = do(worse.alert, Event.CONFIRM_DUE, T + 16 * MINUTE, higher, due=T + 16 * MINUTE)
+    assert [call.place for call in climbs.calls] == ["city"]
+
+
+def test_worsening_with_nobody_left_on_the_rungs_so_far_goes_higher() -> None:
+    worse = do(raised(), Event.WORSENED, T + MINUTE, POLICY._replace(manned=(False, False, True)), Tier.II)
+    assert (worse.alert.rung, worse.calls[0]) == (2, Call(Role.ASKED, "district"))
 
 
 def test_unknown_never_clears() -> None:
@@ -288,6 +309,21 @@ def test_tier_iv_closes_with_the_confirm_or_by_itself_after_a_day() -> None:
     assert (closed.closed, closed.close_reason) == (T + MINUTE + DAY, NEVER_CONFIRMED)
 
 
+def test_tier_iv_that_has_ended_rings_nobody_again_until_it_begins_again() -> None:
+    alert = do(raised(Tier.IV), Event.ENDED, T + MINUTE, tier=Tier.IV).alert
+    alone = POLICY._replace(places=("plant",), manned=(True,))
+    due = do(alert, Event.CONFIRM_DUE, alert.confirm_due, alone, due=alert.confirm_due)
+    assert (due.calls, due.alert.confirm_due, next_due(due.alert)) == ((), 0, T + MINUTE + CLOSE_AFTER)
+    again = do(due.alert, Event.REOPENED, T + 8 * MINUTE, alone, Tier.IV)
+    assert [call.role for call in again.calls] == [Role.ASKED, Role.TOLD]
+    assert (again.alert.confirm_due, again.alert.close_due) == (T + 13 * MINUTE, 0)
+
+
+def test_tier_iv_needs_no_action() -> None:
+    alert = do(raised(Tier.IV), Event.CONFIRM).alert
+    assert (alert.action_due, alert.return_due) == (0, T + 20 * MINUTE)
+
+
 def test_withdrawn_is_no_answer() -> None:
     alert = do(raised(), Event.WITHDRAWN, T + SECOND).alert
     assert (alert.condition, alert.answer, alert.closed) == (ENDED, UNCONFIRMED, 0)
@@ -301,7 +337,7 @@ def test_confirmed_without_action_comes_back(condition: Condition) -> None:
     back = do(alert, Event.ACTION_DUE, alert.action_due, due=alert.action_due)
     assert (back.alert.answer, back.alert.holder, back.alert.rung) == (UNCONFIRMED, "", 0)
     assert back.alert.confirm_due == alert.action_due + 5 * MINUTE
-    assert back.calls == (Call(Role.ASKED, "plant"),)
+    assert back.calls == (Call(Role.ASKED, person="ann"), Call(Role.ASKED, "plant"))
 
 
 def test_acted_but_still_active_comes_back() -> None:
@@ -331,7 +367,11 @@ def test_reopened() -> None:
     again = do(closed, Event.REOPENED, T + 3 * MINUTE, tier=Tier.IV)
     assert (again.alert.closed, again.alert.close_reason, again.alert.answer) == (0, "", UNCONFIRMED)
     assert again.alert.tier is Tier.IV  # it was closed: this is a lesser one
-    assert [call.role for call in again.calls] == [Role.ASKED, Role.TOLD]
+    assert again.calls == (
+        Call(Role.ASKED, person="ann"),
+        Call(Role.ASKED, "plant"),
+        Call(Role.TOLD, "district"),
+    )
 
 
 def test_reopening_stops_the_close_clock() -> None:
