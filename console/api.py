@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Depends, FastAPI, Query, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi import Path as InPath
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from sqlalchemy import Engine
@@ -34,7 +35,7 @@ from console.models import (
     ValueOut,
     Values,
 )
-from ingest.journal_reader import dead_letters
+from ingest.journal_reader import dead_letter_id, dead_letters
 from ingest.last_values import LastValues, NoLastValues
 from registry.clock import SECOND, Clock
 from registry.model import Registry
@@ -81,7 +82,6 @@ def create_app(deps: Dependencies) -> FastAPI:
         redoc_url=None,
     )
     requests = Requests()
-    guard.install(app, requests)
     bearer = HTTPBearer(
         auto_error=False, scheme_name="token", description="Made by `fenghuo token create`; obeys its scope."
     )
@@ -98,6 +98,10 @@ def create_app(deps: Dependencies) -> FastAPI:
             )
         return Caller(token.person, scope.Scope.parse(token.scope).within(deps.registry()))
 
+    async def admit(request: Request) -> None:
+        await run_in_threadpool(caller, await bearer(request))
+
+    guard.install(app, requests, admit)
     Asking = Annotated[Caller, Depends(caller)]
 
     def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -222,7 +226,9 @@ def create_app(deps: Dependencies) -> FastAPI:
     def list_dead_letters(
         asking: Asking,
         limit: Annotated[int, Query(ge=1, le=200)] = 100,
-        cursor: Annotated[int | None, Query(ge=1, le=MAX, description="`next` of the page before")] = None,
+        cursor: Annotated[
+            str | None, Query(pattern=r"^[0-9]{1,18}-[0-9]{1,9}$", description="`next` of the page before")
+        ] = None,
     ) -> DeadLetters:
         """Messages that could not be used, the newest first: all of them for the system, else those of the
         topics of the enterprises that the token covers."""
@@ -230,21 +236,26 @@ def create_app(deps: Dependencies) -> FastAPI:
         if not asking.scope.system:
             seen = scope.enterprises(deps.registry(), asking.scope)
             prefixes = [f"fenghuo/v1/{code}/" for code in seen]
-        found = dead_letters(deps.journal, limit=limit + 1, before=cursor, topic_prefixes=prefixes)
-        page = found[:limit]
+        before, time, place = None, 0, 0
+        if cursor is not None:
+            time, place = map(int, cursor.split("-"))
+            before = dead_letter_id(deps.journal, time=time, place=place, topic_prefixes=prefixes)
+        found = dead_letters(deps.journal, limit=limit + 1, before=before, topic_prefixes=prefixes)
+        page = [letter for _, letter in found[:limit]]
+        for letter in page:
+            time, place = letter.time, place + 1 if letter.time == time else 1
         return DeadLetters(
             items=[
                 DeadLetterOut(
-                    id=id,
                     time=letter.time,
                     topic=letter.topic,
                     reason=letter.reason,
                     detail=letter.detail,
                     head=letter.head.decode("utf-8", "backslashreplace"),
                 )
-                for id, letter in page
+                for letter in page
             ],
-            next=page[-1][0] if len(found) > limit else None,
+            next=f"{time}-{place}" if len(found) > limit else None,
         )
 
     # -- metrics ---------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The guard around the API: limits what a request may send, counts answers, and shows no stack traces."""
 
+from collections.abc import Awaitable, Callable
+
 import structlog
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -9,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alerting.desk import DeskBusy, DeskUnwritable, NoSuchAlert, NotAsked
 from console.metrics import Requests
+from ingest.journal_file import JournalUnreadable
 from ingest.last_values import NoLastValues
 
 LARGEST_BODY = 64 * 1024
@@ -47,8 +50,12 @@ def answer(status: int, code: str, message: str, headers: dict[str, str] | None 
     return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
 
 
-def install(app: FastAPI, requests: Requests) -> None:
-    """Error answers of one form, and the limits."""
+def install(app: FastAPI, requests: Requests, admit: Callable[[Request], Awaitable[object]]) -> None:
+    """Error answers of one form, and the limits.
+
+    Args:
+        admit: raises Refused unless the request has a valid token.
+    """
 
     @app.exception_handler(StarletteHTTPException)
     async def refused(request: Request, error: StarletteHTTPException) -> JSONResponse:
@@ -59,6 +66,10 @@ def install(app: FastAPI, requests: Requests) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        try:
+            await admit(request)  # FastAPI reads the body before it asks who is there
+        except Refused as unknown:
+            return await refused(request, unknown)
         problems = (
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
             for problem in error.errors()
@@ -76,6 +87,7 @@ def install(app: FastAPI, requests: Requests) -> None:
     @app.exception_handler(DeskBusy)
     @app.exception_handler(DeskUnwritable)
     @app.exception_handler(NoLastValues)
+    @app.exception_handler(JournalUnreadable)
     async def not_now(request: Request, error: Exception) -> JSONResponse:
         log.warning("api.not_now", route=request.url.path, error=str(error))
         return answer(

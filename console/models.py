@@ -220,9 +220,8 @@ class Values(Model):
 
 
 class DeadLetterOut(Model):
-    """A message that could not be used."""
+    """A message that could not be used. It has no id: a number would tell how many others have sent."""
 
-    id: int
     time: Time
     topic: str
     reason: str = Field(examples=["not_json"])
@@ -234,7 +233,7 @@ class DeadLetters(Model):
     """One page, newest first."""
 
     items: list[DeadLetterOut]
-    next: int | None = Field(description="give it as `cursor` to get the next page; null on the last")
+    next: str | None = Field(description="give it as `cursor` to get the next page; null on the last")
 
 
 class Health(Model):

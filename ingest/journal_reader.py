@@ -4,9 +4,11 @@ All raise JournalDamaged where a file or what is in it cannot be read, and Journ
 disk does not let them now.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ingest.journal_file import first_offset, paths, query, reading, unpacked
 from ingest.pack import unpack
@@ -68,13 +70,31 @@ def dead_letters(
     statement = f"""
         SELECT id, time, topic, reason, detail, head FROM dead_letter
         WHERE id < ? AND {where} ORDER BY id DESC LIMIT ?"""  # noqa: S608
-    found: list[tuple[int, DeadLetter]] = []
+    rows = _newest(folder, statement, ((1 << 62) if before is None else before, *values), limit)
+    return [(row[0], DeadLetter(*row[1:])) for row in rows]
+
+
+def dead_letter_id(
+    folder: Path, *, time: int, place: int, topic_prefixes: Sequence[str] | None = None
+) -> int:
+    """The id of the dead letter that is, newest first, the ``place``-th (from 1) of those of this arrival time.
+
+    So a page of them can be asked for without an id, which counts what others have sent. 0 if there is none.
+    """
+    where, values = _topics(topic_prefixes)
+    statement = f"SELECT id FROM dead_letter WHERE time = ? AND {where} ORDER BY id DESC LIMIT ?"  # noqa: S608
+    rows = _newest(folder, statement, (time, *values), place)
+    return int(rows[-1][0]) if len(rows) == place else 0
+
+
+def _newest(folder: Path, statement: str, values: Sequence[object], limit: int) -> list[tuple[Any, ...]]:
+    """The rows of a statement whose last value is its limit, over all files, the newest first."""
+    rows: list[tuple[Any, ...]] = []
     for path in reversed(paths(folder)):
-        if len(found) >= limit:
+        if len(rows) >= limit:
             break
-        rows = query(path, statement, (before or 1 << 62, *values, limit - len(found)))
-        found += [(row[0], DeadLetter(*row[1:])) for row in rows]
-    return found
+        rows += query(path, statement, (*values, limit - len(rows)))
+    return rows
 
 
 def dead_letter_counts(folder: Path, *, topic_prefixes: Sequence[str] | None = None) -> dict[str, int]:
@@ -87,9 +107,15 @@ def dead_letter_counts(folder: Path, *, topic_prefixes: Sequence[str] | None = N
     return dict(counts.most_common())
 
 
-def _topics(prefixes: Sequence[str] | None) -> tuple[str, tuple[str, ...]]:
-    """An SQL condition for topics that start with one of the prefixes, and its values."""
+def _topics(prefixes: Sequence[str] | None) -> tuple[str, tuple[object, ...]]:
+    """An SQL condition for topics that start with one of the prefixes, and its values.
+
+    A look-up for each length of prefix, of which there are few, and not a term for each prefix: SQLite
+    refuses an expression of a thousand.
+    """
     if prefixes is None:
         return "true", ()
-    tests = ["false", *["substr(topic, 1, length(?)) = ?"] * len(prefixes)]
-    return f"({' OR '.join(tests)})", tuple(prefix for prefix in prefixes for _ in range(2))
+    lengths = sorted({len(prefix) for prefix in prefixes})
+    given = json.dumps(list(prefixes))
+    tests = ["false", *["substr(topic, 1, ?) IN (SELECT value FROM json_each(?))"] * len(lengths)]
+    return f"({' OR '.join(tests)})", tuple(value for length in lengths for value in (length, given))

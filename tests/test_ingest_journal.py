@@ -27,6 +27,7 @@ from ingest.journal import (
     version_at,
     versions_used,
 )
+from ingest.journal_reader import dead_letter_id
 from ingest.readings import DeadLetter, Round
 from registry.clock import HOUR, MINUTE
 
@@ -185,7 +186,25 @@ def test_dead_letters_come_newest_first_in_pages_across_files(journal: Journal, 
     assert [(id_, dead.time) for id_, dead in everything] == [(4, HOUR), (3, 3), (2, 2), (1, 1)]
     assert dead_letters(folder, limit=2) == everything[:2]
     assert dead_letters(folder, limit=2, before=3) == everything[2:]
+    assert dead_letters(folder, limit=2, before=0) == []
     assert dead_letter_counts(folder) == {"not_json": 3, "too_large": 1}
+
+
+def test_a_dead_letter_is_found_by_its_time_and_its_place_among_those_of_that_time(
+    journal: Journal, folder: Path
+) -> None:
+    journal.append([Round(1)], [letter(1, "a/x"), letter(1, "b/x"), letter(1, "a/x"), letter(2, "a/x")])
+    assert [dead_letter_id(folder, time=1, place=place) for place in (1, 2, 3, 4)] == [3, 2, 1, 0]
+    found = [dead_letter_id(folder, time=1, place=n, topic_prefixes=["a/"]) for n in (1, 2, 3)]
+    assert found == [3, 1, 0]
+
+
+def test_a_city_has_more_topics_than_an_expression_may_have_terms(journal: Journal, folder: Path) -> None:
+    journal.append([Round(1)], [letter(1, "fenghuo/v1/E0007/gw/x"), letter(1, "fenghuo/v1/E2000/gw/x")])
+    prefixes = ["elsewhere/", *(f"fenghuo/v1/E{number:04}/" for number in range(2000))]
+    [(_, found)] = dead_letters(folder, limit=9, topic_prefixes=prefixes)
+    assert found.topic == "fenghuo/v1/E0007/gw/x"
+    assert dead_letter_counts(folder, topic_prefixes=prefixes) == {"not_json": 1}
 
 
 def test_dead_letters_can_be_kept_to_topics(journal: Journal, folder: Path) -> None:
