@@ -21,9 +21,10 @@ from sqlalchemy import (
     update,
 )
 
-from alerting import ladder, lifecycle, tables, words
+from alerting import lifecycle, tables, words
 from alerting.alert import Alert, Detail, Notice, Receipt, Role, Step
 from alerting.database import DeskBusy, DeskError, DeskUnwritable, Watch, execute_many, reading, writing
+from alerting.ladder import Ladder
 from alerting.lifecycle import REOPEN_WITHIN, Call, Event, Happening, Policy, Result
 from alerting.store import ALERT_COLUMNS, OVER, to_alert
 from registry.model import Person, Registry
@@ -57,12 +58,12 @@ class Desk:
 
     def __init__(self, engine: Engine, registry: Registry) -> None:
         self._engine = engine
-        self._registry = registry
+        self._ladder = Ladder(registry)
         self._next_due = Watch(engine, _read_next_due)
 
     def set_registry(self, registry: Registry) -> None:
         """Judge by this registry from the next transaction on."""
-        self._registry = registry
+        self._ladder = Ladder(registry)
 
     def round(self, findings: Sequence[Finding], offset: int | None, now: int) -> Work:
         """Absorb the findings, do all deadlines due by ``now``, store the journal offset: one transaction.
@@ -74,13 +75,13 @@ class Desk:
             DeskUnwritable: the disk is full, read-only or broken; nothing was done.
         """
         with writing(self._engine) as connection:
-            sheet = _Sheet(connection, self._registry, now)
+            sheet = _Sheet(connection, self._ladder, now)
             sheet.load(findings)
             for finding in findings:
                 sheet.absorb(finding)
             sheet.deadlines()
             sheet.write()
-            _write_state(connection, offset, self._registry.version)
+            _write_state(connection, offset, sheet.registry.version)
         return sheet.work
 
     def offset(self) -> int:
@@ -103,6 +104,7 @@ class Desk:
 
         Raises:
             NoSuchAlert, NotAsked, DeskBusy, DeskUnwritable: nothing was done.
+            ValueError: the note holds a NUL character, which not every database takes.
         """
         return self._answer(Event.CONFIRM, alert, person, now, note)
 
@@ -112,8 +114,9 @@ class Desk:
         Raises:
             NoSuchAlert, DeskBusy, DeskUnwritable: nothing was done.
             NotAsked: the registry does not know the person.
+            ValueError: the note holds a NUL character.
         """
-        if person not in self._registry.people:
+        if self._ladder.person(person) is None:
             raise NotAsked(f"{person!r} is not a person of the registry, so cannot take over {alert}")
         return self._answer(Event.TAKE_OVER, alert, person, now, note)
 
@@ -124,15 +127,17 @@ class Desk:
 
         Raises:
             NoSuchAlert, NotAsked, DeskBusy, DeskUnwritable: nothing was done.
-            ValueError: the note is empty.
+            ValueError: the note is empty, or holds a NUL character.
         """
         if not note.strip():
             raise ValueError("an action's note says what was done; it is empty")
         return self._answer(Event.ACT, alert, person, now, note)
 
     def _answer(self, event: Event, id: str, person: str, now: int, note: str) -> Receipt:
+        if "\0" in note:
+            raise ValueError("the note holds a NUL character: write it without")
         with writing(self._engine) as connection:
-            sheet = _Sheet(connection, self._registry, now)
+            sheet = _Sheet(connection, self._ladder, now)
             sheet.load_alerts([id])
             if id not in sheet.alerts:
                 raise NoSuchAlert(f"no alert {id!r}")
@@ -164,10 +169,10 @@ def _read_state(engine: Engine, key: str) -> str:
 class _Sheet:
     """What one transaction reads, changes in memory and writes: each alert and finding once."""
 
-    def __init__(self, connection: Connection, registry: Registry, now: int) -> None:
+    def __init__(self, connection: Connection, ladder: Ladder, now: int) -> None:
+        self.registry = ladder.registry
         self._connection = connection
-        self._registry = registry
-        self._ladder = ladder.of(registry)
+        self._ladder = ladder
         self._now = now
         self.work = Work()
         self.alerts: dict[str, Alert] = {}
@@ -260,7 +265,7 @@ class _Sheet:
             if event is not Event.REOPENED and alert.finding != finding.id:
                 return  # a later finding stands for this alert: what is said of an earlier one is only kept
         if alert_id:
-            enterprise = self._registry.enterprises.get(finding.enterprise)
+            enterprise = self.registry.enterprises.get(finding.enterprise)
             cell = enterprise.cell if enterprise else ""
             self.apply(alert, Happening(event, finding=finding, cell=cell, gap=gap))
 
@@ -341,13 +346,13 @@ class _Sheet:
         for call, person in people.values():
             language = person.language
             if language not in accounts:
-                accounts[language] = words.account(result.alert, occasion, self._registry, language)
+                accounts[language] = words.account(result.alert, occasion, self.registry, language)
             title, text = words.notice(
                 accounts[language],
                 result.alert,
                 call,
                 self._now,
-                self._registry.time_zone,
+                self.registry.time_zone,
                 language,
             )
             self._notices += _notices(step, call.role, person, title, text)
@@ -501,9 +506,9 @@ def _step_row(step: Step) -> dict[str, Any]:
 
 
 def _notices(step: Step, role: Role, person: Person, title: str, text: str) -> Iterator[Notice]:
-    """A notice for each contact of the person."""
+    """A notice for each contact of the person, each once."""
     seen: Counter[str] = Counter()
-    for contact in person.contacts:
+    for contact in dict.fromkeys(person.contacts):
         seen[contact.channel] += 1
         nth = f"#{seen[contact.channel]}" if seen[contact.channel] > 1 else ""  # a second number, say
         key = f"{step.alert}|{step.step}|{person.id}|{role}|{contact.channel}{nth}"

@@ -1,7 +1,7 @@
 """The ladder: which places an alert is called at, rung by rung, and who is on duty there at a given time."""
 
 from datetime import UTC, datetime, timedelta
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from alerting.lifecycle import SYSTEM, Policy
@@ -18,10 +18,13 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Ladder:
-    """Whom the registry names for an alert. Pure: the time is an argument."""
+    """Whom the registry names for an alert. Pure: the time is an argument.
+
+    The registry's checks hold that every level that escalation calls lies above every enterprise.
+    """
 
     def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+        self.registry = registry
         self._zone = ZoneInfo(registry.time_zone)
         self._duty: dict[str, list[Duty]] = {}
         for duty in registry.duty:
@@ -32,7 +35,7 @@ class Ladder:
 
     def policy(self, enterprise: str, cell: str, tier: Tier, now: int) -> Policy:
         """How an alert of this enterprise, cell and tier is called at ``now`` (µs)."""
-        rule = self._registry.escalation.get(tier.name, DEFAULT)
+        rule = self.registry.escalation.get(tier.name, DEFAULT)
         places, told = self._rungs(enterprise, cell, tier)
         confirm_within = rule.confirm_within if rule.confirm_within > 0 else DEFAULT.confirm_within
         return Policy(
@@ -45,12 +48,15 @@ class Ladder:
         )
 
     def on_duty(self, place: str, now: int) -> tuple[Person, ...]:
-        """Who answers for a place (credit code, cell id or "system") at ``now`` (µs), in the rota's order."""
+        """Who answers for a place (credit code, cell id or "system") at ``now`` (µs), in the rota's order.
+
+        Each once, and only those with a contact; nobody on duty, or no such place, is an empty tuple.
+        """
         return self._people(place, *self._moment(now // MINUTE))
 
     def person(self, id: str) -> Person | None:
         """The person; None if the registry does not have them."""
-        return self._registry.people.get(id)
+        return self.registry.people.get(id)
 
     def _local(self, minute: int) -> tuple[int, int]:
         """Weekday (0 is Monday) and minute after midnight, in the registry's time zone."""
@@ -58,10 +64,10 @@ class Ladder:
         return local.weekday(), local.hour * 60 + local.minute
 
     def _on_duty_in(self, place: str, weekday: int, minute: int) -> tuple[Person, ...]:
-        """Only people who can be reached at all: anyone else would leave the rung silent."""
+        """Without those who cannot be reached at all: they would leave the rung silent."""
         on_duty: dict[str, Person] = {}
         for duty in self._duty.get(place, ()):
-            person = self._registry.people.get(duty.person)
+            person = self.registry.people.get(duty.person)
             if person and person.contacts and covers(duty, weekday, minute):
                 on_duty[person.id] = person
         return tuple(on_duty.values())
@@ -70,28 +76,15 @@ class Ladder:
         """The rungs from 0 up, and the place that is told at t = 0 ("" for none)."""
         if not enterprise:
             return (SYSTEM,), ""
-        rule = self._registry.escalation.get(tier.name, DEFAULT)
-        chain = self._registry.ancestors(cell) if cell in self._registry.cells else ()
-        depths = range(len(chain) - 1, -1, -1)
+        rule = self.registry.escalation.get(tier.name, DEFAULT)
+        above = self.registry.ancestors(cell) if cell in self.registry.cells else ()
         rungs = [enterprise]
-        told = ""
-        if rule.top_level:
-            top = self._depth.get(rule.top_level, 0)
-            rungs += [node.id for node, depth in zip(chain, depths, strict=True) if depth >= top]
-        if rule.told_level:
-            level = self._depth.get(rule.told_level, 0)
-            told = next((n.id for n, depth in zip(chain, depths, strict=True) if depth <= level), "")
+        for node in above if rule.top_level else ():
+            rungs.append(node.id)
+            if node.level == rule.top_level:
+                break
+        told = next((node.id for node in above if node.level == rule.told_level), "")
         return tuple(rungs), told
-
-    @cached_property
-    def _depth(self) -> dict[str, int]:
-        """How far below a root each level of the grid begins; so an enterprise whose chain skips a level
-        (a plant that belongs to its district directly) is still called as high as that level, not higher."""
-        depths: dict[str, int] = {}
-        for cell in self._registry.cells.values():
-            depth = len(self._registry.ancestors(cell.id)) - 1
-            depths[cell.level] = min(depth, depths.get(cell.level, depth))
-        return depths
 
 
 def covers(duty: Duty, weekday: int, minute: int) -> bool:
@@ -101,14 +94,3 @@ def covers(duty: Duty, weekday: int, minute: int) -> bool:
     if minute >= duty.start:
         return weekday in duty.weekdays
     return minute < duty.end and (weekday - 1) % 7 in duty.weekdays
-
-
-@lru_cache(maxsize=4)
-def of(registry: Registry) -> Ladder:
-    """The ladder of a registry; asked again, the same one."""
-    return Ladder(registry)
-
-
-def on_duty(registry: Registry, place: str, now: int) -> tuple[Person, ...]:
-    """Who answers for a place (credit code, cell id or "system") at ``now`` (µs)."""
-    return of(registry).on_duty(place, now)

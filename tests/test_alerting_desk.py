@@ -441,6 +441,23 @@ def test_a_notice_for_each_contact(engine: Engine) -> None:
     )
 
 
+def test_the_same_contact_twice_rings_once(engine: Engine) -> None:
+    contacts = (Contact("phone", "1"), Contact("webhook", "1"), Contact("phone", "1"))
+    people = dict(REGISTRY.people, **{OPERATOR: Person(OPERATOR, "Ann", "en", contacts)})
+    Desk(engine, replace(REGISTRY, people=people)).round([message(tier=Tier.IV, level="H")], 1, T)
+    _, _, sent = look(engine)
+    assert sorted((n.channel, n.address) for n in sent) == [("phone", "1"), ("webhook", "1")]
+
+
+def test_a_note_with_a_nul_is_refused_and_nothing_is_done(desk: Desk, engine: Engine) -> None:
+    desk.round([message()], 1, T)
+    before = dump(engine)
+    for answer in (desk.confirm, desk.take_over, desk.act):
+        with pytest.raises(ValueError, match="NUL character"):
+            answer(FIRST, OPERATOR, T, "valve\0closed")
+    assert dump(engine) == before
+
+
 # -- the database ------------------------------------------------------------------------------------
 
 

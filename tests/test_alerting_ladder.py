@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerting import ladder
 from alerting.ladder import DEFAULT, Ladder, covers
-from build import CELLS, ESCALATION, PointSpec, code, make_registry
+from build import PointSpec, code, make_registry
 from registry.clock import MINUTE
 from registry.model import Cell, Contact, Duty, Escalation, Person, Registry
 from streams.finding import Tier
@@ -40,16 +39,22 @@ def test_the_rungs_follow_the_grid_up_to_the_level_of_the_tier() -> None:
     assert places(Tier.I) == ((PLANT, "village-1", "town-1", "district-1", "city"), "district-1")
 
 
-def test_a_plant_whose_chain_skips_a_level_is_called_as_high_as_that_level_and_not_higher() -> None:
-    """One plant lies in the district itself; the ladder's top is the town, which is below it."""
-    direct = Cell("park", "化工园", "park", "city")
-    escalation = dict(ESCALATION, III=Escalation(MINUTE, MINUTE, MINUTE, "town", "town"))
-    made = make_registry([PointSpec(id="TI-1")], cells=(*CELLS, direct), escalation=escalation)
-    policy = Ladder(made).policy(PLANT, "park", Tier.III, NOON)
-    assert policy.places == (PLANT,)
-    assert policy.told == "park"
-    city = Ladder(registry()).policy(PLANT, "city", Tier.III, NOON)
-    assert (city.places, city.told) == ((PLANT,), "city")
+def test_the_district_is_told_and_called_by_its_level_however_deep_it_lies() -> None:
+    """One district has its towns right below it, in the other a zone lies above the district."""
+    cells = (
+        Cell("city", "海州市", "city", ""),
+        Cell("d1", "东海区", "district", "city"),
+        Cell("t1", "港口镇", "town", "d1"),
+        Cell("zone", "开发区", "zone", "city"),
+        Cell("d2", "西海区", "district", "zone"),
+        Cell("t2", "山口镇", "town", "d2"),
+    )
+    two = make_registry([PointSpec(id="TI-1")], cells=cells)
+    for cell, district in (("t1", "d1"), ("t2", "d2"), ("d2", "d2")):
+        policy = Ladder(two).policy(PLANT, cell, Tier.III, NOON)
+        assert policy.told == district
+        assert policy.places == tuple(dict.fromkeys((PLANT, cell, district)))
+    assert Ladder(two).policy(PLANT, "t2", Tier.I, NOON).places == (PLANT, "t2", "d2", "zone", "city")
 
 
 def test_the_systems_own_alerts_ask_the_administrators_and_climb_nowhere() -> None:
@@ -85,7 +90,7 @@ def test_manned_is_who_can_be_reached_now() -> None:
     assert Ladder(made).policy(PLANT, "village-1", Tier.III, NOON).manned == (False, True, False, False)
     night = NOON + 12 * 60 * MINUTE
     assert Ladder(made).policy(PLANT, "village-1", Tier.III, night).manned == (False, False, True, False)
-    assert ladder.on_duty(made, "town-1", night) == (people[1],)
+    assert Ladder(made).on_duty("town-1", night) == (people[1],)
 
 
 def test_hours_are_those_of_the_registrys_time_zone() -> None:

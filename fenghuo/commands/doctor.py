@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 import registry.versions
-from alerting import ladder
 from alerting.database import DeskError, open_database, writing
+from alerting.ladder import Ladder
 from fenghuo import settings, status
 from registry.clock import HOUR, MINUTE, SECOND, SystemClock
 
@@ -130,10 +130,11 @@ def _rota(chosen: settings.Settings, now: int) -> Iterator[Finding]:
         **{code: f"operator of {enterprise.name}" for code, enterprise in compiled.enterprises.items()},
         **{cell.id: f"duty officer of {cell.name}" for cell in compiled.cells.values()},
     }
+    ladder = Ladder(compiled)
     empty = [
         title
         for place, title in places.items()
-        if not all(ladder.on_duty(compiled, place, now + hour * HOUR) for hour in range(24))
+        if not all(ladder.on_duty(place, now + hour * HOUR) for hour in range(24))
     ]
     if not empty:
         yield Finding("duty", GOOD, f"someone is on duty at all {len(places)} places, all day")
