@@ -32,7 +32,11 @@ class DeskUnwritable(DeskError):
 
 
 # SQLite's primary result codes, and PostgreSQL's SQLSTATEs, by what they mean to us.
-_BUSY = {5, 6, "40001", "40P01", "55P03"}  # busy, locked; serialization, deadlock, lock not available
+_BUSY = {
+    *(5, 6, 15),  # busy, locked, a race for the WAL's locks
+    *("40001", "40P01", "55P03"),  # serialization, deadlock, lock not available
+    "23505",  # two desks began the same at once: the second finds it when it tries again
+}
 _UNWRITABLE = {8, 10, 13, 14, "25006", "53100"}  # read-only, I/O error, full, cannot open; the same there
 
 
@@ -77,6 +81,13 @@ def writing(engine: Engine) -> Iterator[Connection]:
         raise _meaning(error.orig or error) from error
 
 
+_LOOK: dict[str, dict[str, Any]] = {
+    "sqlite": {"reading": True},
+    "postgresql": {"isolation_level": "REPEATABLE READ"},  # else every statement would see another state
+}
+"""What makes a transaction one consistent look."""
+
+
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """One consistent look at the database that keeps nobody from writing (SQLite's WAL, MVCC elsewhere).
@@ -86,7 +97,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """
     try:
         with engine.connect() as connection:
-            yield connection.execution_options(reading=True)
+            yield connection.execution_options(**_LOOK.get(engine.dialect.name, {}))
     except DBAPIError as error:
         raise _meaning(error.orig or error) from error
 
@@ -129,29 +140,34 @@ class Watch(Generic[T]):
         """What ``read`` gives now.
 
         Raises:
-            DeskBusy, DeskUnwritable: as ``reading``.
+            DeskBusy: another process holds the database.
+            DeskUnwritable: anything else is wrong with it.
         """
-        version = self._version()
-        seen = self._seen
-        if seen is None or version is None or seen[0] != version:
-            with reading(self._engine) as connection:
-                seen = (version or 0, self._read(connection))
-            self._seen = seen
+        try:
+            version = self._version()
+            seen = self._seen
+            if seen is None or version is None or seen[0] != version:
+                with reading(self._engine) as connection:
+                    seen = (version or 0, self._read(connection))
+                self._seen = seen
+        except DeskError:
+            raise
+        except (DBAPIError, self._engine.dialect.loaded_dbapi.Error) as error:
+            raise DeskUnwritable(str(error)) from error
         return seen[1]
 
     def _version(self) -> int | None:
         if self._engine.dialect.name != "sqlite":
             return None
-        if self._connection is None:
-            self._connection = self._engine.raw_connection()
-        cursor = self._connection.cursor()
         try:
+            if self._connection is None:
+                self._connection = self._engine.raw_connection()
+            cursor = self._connection.cursor()
             cursor.execute("PRAGMA data_version")
             row = cursor.fetchone()
+            cursor.close()
         except sqlite3.Error as error:
             raise _meaning(error) from error
-        finally:
-            cursor.close()
         return int(row[0]) if row else None
 
 

@@ -65,7 +65,7 @@ alerts = Table(
     Column("time", BigInteger, nullable=False),
     Column("value", Float),
     Column("limit", Float),
-    Column("unit", String(32), nullable=False),
+    Column("unit", Text, nullable=False),
     Column("clause", Text, nullable=False),
     Column("version", String(32), nullable=False),
     Column("holder", String(64), nullable=False),

@@ -25,6 +25,7 @@ import alerting.desk
 from alerting import words
 from alerting.alert import Alert, Answer, Condition, Notice, NoticeState, Outcome, Role, Step
 from alerting.database import MIGRATIONS, open_database, reading, upgrade, writing
+from alerting.database import _meaning as meaning
 from alerting.desk import Desk, DeskBusy, DeskUnwritable, NoSuchAlert, NotAsked
 from alerting.lifecycle import Event, next_due
 from alerting.store import (
@@ -526,6 +527,27 @@ def test_a_full_disk_says_unwritable_and_nothing_is_done(template: Path, tmp_pat
         with pytest.raises(DeskUnwritable, match="full"):
             desk.round(many, 2, T)
         assert dump(engine) == before
+
+
+def test_whatever_is_wrong_with_the_file_the_next_deadline_says_busy_or_unwritable(
+    template: Path, tmp_path: Path
+) -> None:
+    with database(template, tmp_path) as engine:
+        Desk(engine, REGISTRY).round([message()], 1, T)
+    for wrong in (tmp_path / "no folder" / "desk.sqlite", tmp_path / "garbage", tmp_path / "empty"):
+        if wrong.parent.exists():
+            wrong.write_bytes(b"no database " * 1000 if wrong.name == "garbage" else b"")
+        mine = open_database(wrong)
+        with pytest.raises(DeskUnwritable):
+            Desk(mine, REGISTRY).next_deadline()
+        mine.dispose()
+
+
+def test_two_desks_that_begin_the_same_at_once_are_busy_not_broken() -> None:
+    class UniqueViolation(Exception):
+        sqlstate = "23505"
+
+    assert isinstance(meaning(UniqueViolation()), DeskBusy)
 
 
 def test_a_read_only_database_says_unwritable(template: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def upgrade() -> None:
         sa.Column("time", sa.BigInteger(), nullable=False),
         sa.Column("value", sa.Float(), nullable=True),
         sa.Column("limit", sa.Float(), nullable=True),
-        sa.Column("unit", sa.String(length=32), nullable=False),
+        sa.Column("unit", sa.Text(), nullable=False),
         sa.Column("clause", sa.Text(), nullable=False),
         sa.Column("version", sa.String(length=32), nullable=False),
         sa.Column("holder", sa.String(length=64), nullable=False),
