@@ -24,6 +24,7 @@ from alerting.words import moment
 from fenghuo import recovery, status
 from fenghuo.anchor import shared_anchor
 from fenghuo.clock_socket import ControlledClock
+from fenghuo.disk import Disk
 from fenghuo.logs import configure
 from fenghuo.settings import Settings
 from fenghuo.system_findings import SystemFindings
@@ -31,8 +32,8 @@ from ingest.assemble import Assembler
 from ingest.collector import Collector, Message
 from ingest.journal import Journal, JournalUnwritable, Lost
 from ingest.last_values import LastValues
-from ingest.readings import Round
-from registry.clock import HOUR, SECOND, Anchor, Clock, SystemClock, stopwatch
+from ingest.readings import DeadLetter, Round
+from registry.clock import HOUR, MINUTE, SECOND, Anchor, Clock, SystemClock, stopwatch
 from registry.model import Registry
 from streams.finding import Finding, Phase
 
@@ -41,6 +42,15 @@ HOUSEKEEPING = 0.25
 
 DESK_TIMEOUT = 0.02
 """Seconds that the judge waits for a locked desk before it goes on journaling."""
+
+RETRY = 1.0
+"""Seconds of real time between two tries to write a journal that could not be written."""
+
+MANY = 100_000
+"""Findings waiting for the desk at which no more readings are taken: they are kept by the broker."""
+
+DEAF = 30.0
+"""Seconds of real time without hearing the broker after which an administrator is told."""
 
 WALL_STEP = 5 * SECOND
 """How far the wall may move away from our clock before it is a finding."""
@@ -64,14 +74,15 @@ class Judge:
         self._stopping = False
         self._counts: Counter[str] = Counter()
         self._dead: Counter[str] = Counter()
+        self._disk = Disk(self._journal, settings.journal_reserve)
         self._held: Sequence[Message] = ()
-        self._retry_at = self._absorbed_at = 0
+        self._retry_at = 0.0
+        self._absorbed_at = 0
         self._deadline: int | None = None
-        self._unwritable = ""
+        self._heard_at = stopwatch()
         self._snapshot_thread: threading.Thread | None = None
         self._round_ms, self._alert_ms = status.Samples(), status.Samples()
-        self._next_house = self._next_status = self._next_snapshot = 0.0
-        self._next_retention = 0.0
+        self._next_house = self._next_status = self._next_snapshot = self._next_retention = 0.0
         self._values: LastValues | None = None
 
         self._begin_journal()
@@ -88,12 +99,9 @@ class Judge:
         self._assembler = Assembler(self._registry, self._journal.recent_digests(2 * settings.in_flight))
         self._collector = self._make_collector()
         self._started = self._clock.now()
-        self._pending += self._system.end("system.journal", self._now())  # if it still holds, it begins anew
+        self._had_session = self._journal.last_offset > 1
         for lost in recovered.lost:
             self._pending += self._lost(lost)
-        if isinstance(self._clock, SystemClock) and self._clock.behind:
-            behind = f"the wall is {self._clock.behind / SECOND:.0f} s behind the last record"
-            self._pending += self._system.begin_anew("system.clock", self._now(), behind)
 
     # -- start ---------------------------------------------------------------------------------
 
@@ -128,11 +136,10 @@ class Judge:
         try:
             while not self._stopping:
                 self.turn()
+            self._snapshot(wait=True)
         finally:
             self._collector.close()
-            self._tell()
-            if self._absorbed == self._journal.last_offset:
-                self._save(self._take_snapshot())
+            self._write_files()
             self._journal.close()
 
     def turn(self) -> None:
@@ -141,50 +148,51 @@ class Judge:
         begun = stopwatch()
         self._clock.poll()
         now = self._now()
-        self._deadline = self._desk.next_deadline()  # people's answers, in another process, move it
-        messages = self._take(now)
-        if not self._unwritable or now >= self._retry_at:
+        self._look_at_deadlines()
+        self._collector.service()
+        messages = self._held or (self._collector.take() if self._may_take() else ())
+        if not self._disk.journal_failed or begun >= self._retry_at:
             self._absorb(messages, now)
         offset = self._journal.last_offset
         behind = offset != self._absorbed and now - self._absorbed_at >= SECOND
         if behind or self._is_due(now):
-            self._report(now, offset)
+            self._to_desk(now, offset)
         if messages:
             self._round_ms.add((stopwatch() - begun) * 1000)
         self._keep_house(now)
         if self._stepped and not self._pending:
-            self._publish_values()
+            self._write_values()
             if not messages and (self._collector.listening(now) or self._collector.lost):
                 self._clock.rest()
+
+    def _may_take(self) -> bool:
+        """Whether more readings may come in; what may not stays at the broker."""
+        return not self._disk.journal_failed and len(self._pending) < MANY
 
     def _now(self) -> int:
         return max(self._clock.now(), self._journal.last_time)
 
     def _wait(self) -> None:
         """Until a message, a step of the clock, a deadline, or the next look at the house."""
-        due = [self._journal.last_time + SECOND]
-        if (deadline := self._engine.next_deadline()) is not None:
-            due.append(deadline)
-        if self._deadline is not None:
+        due = []
+        if not self._disk.journal_failed:
+            due.append(self._journal.last_time + SECOND)
+            if (deadline := self._engine.next_deadline()) is not None:
+                due.append(deadline)
+        if self._deadline is not None and not self._desk_failed:
             due.append(self._deadline)
-        timeout = self._clock.timeout(min(due))
+        timeout = self._clock.timeout(min(due)) if due else None
         timeout = HOUSEKEEPING if timeout is None else min(timeout, HOUSEKEEPING)
-        if self._pending:
+        if self._desk_failed:
             timeout = min(timeout, DESK_TIMEOUT)
         clock, broker = self._clock.fileno(), self._collector.fileno()
         readers = [descriptor for descriptor in (clock, broker) if descriptor >= 0]
-        if self._unwritable and broker >= 0:
-            readers.remove(broker)  # back-pressure: what cannot be journaled stays at the broker
+        if not self._may_take() and broker >= 0:
+            readers.remove(broker)
         writers = [broker] if broker >= 0 and self._collector.wants_write() else []
         ready, _, _ = select.select(readers, writers, [], timeout)
         if broker in ready and clock not in ready and self._settings.gather:
             select.select([], [], [], self._settings.gather)  # what comes together is judged together
-
-    def _take(self, now: int) -> Sequence[Message]:
-        self._collector.service()
-        if self._held:
-            return self._held
-        return self._collector.take()
 
     def _absorb(self, messages: Sequence[Message], now: int) -> None:
         """Journal in one commit, acknowledge, evaluate."""
@@ -200,13 +208,9 @@ class Judge:
         if not rounds and not dead:
             self._collector.acknowledge(messages)
             return
-        try:
-            self._journal.append(rounds, dead)
-        except JournalUnwritable as error:
-            self._cannot_write(error, messages, now)
+        if not self._append(rounds, dead):
+            self._held = messages  # unacknowledged: the broker has them still
             return
-        if self._unwritable:
-            self._can_write_again(now)
         self._held = ()
         self._collector.acknowledge(messages)
         self._assembler.journaled()
@@ -216,94 +220,137 @@ class Judge:
         before = self._journal.last_offset - len(rounds)
         for offset, round_ in enumerate(rounds, before + 1):
             self._counts["readings"] += len(round_.readings)
-            self._found(self._engine.apply(round_))
+            found, fault = recovery.evaluate(self._engine, round_)
+            self._found(found)
+            if fault:
+                self._pending += self._system.once("system.engine", round_.time, f"{offset}: {fault}")
             if round_.time < now and self._is_due(round_.time):
-                self._report(round_.time, offset)  # a stepped clock has leapt: all in its order
+                self._to_desk(round_.time, offset)  # a stepped clock has leapt: all in its order
+
+    def _append(self, rounds: Sequence[Round], dead: Sequence[DeadLetter] = ()) -> bool:
+        """Whether it is durably in the journal; if not, it is tried again after a while."""
+        if self._disk.journal_may_write():
+            try:
+                self._journal.append(rounds, dead)
+            except JournalUnwritable as error:
+                if not self._disk.journal_failed:
+                    log.error("journal_unwritable", why=str(error))
+                self._disk.journal_failed = str(error)
+            else:
+                self._disk.journal_failed = ""
+                return True
+        self._retry_at = stopwatch() + RETRY
+        return False
 
     def _found(self, findings: Sequence[Finding]) -> None:
         self._counts["findings"] += len(findings)
         self._pending += findings
 
-    def _report(self, now: int, offset: int) -> None:
-        """Findings and due deadlines to the desk; a desk that is locked is asked again next turn."""
+    def _to_desk(self, now: int, offset: int) -> None:
+        """Findings and due deadlines to the desk; a desk that cannot take them is asked again next turn."""
         try:
             self._desk.round(self._pending, offset, now)
         except (DeskBusy, DeskUnwritable) as error:
             self._counts["desk_busy"] += 1
-            log.warning("desk_not_taken", why=str(error), waiting=len(self._pending))
+            self._desk_fails(error)
             return
+        if self._desk_failed:
+            log.info("desk_takes_again", taken=len(self._pending))
+        self._desk_failed = self._disk.desk_failed = ""
         committed = self._clock.now()
         for finding in self._pending:
             if finding.phase is Phase.BEGUN and not finding.late:
                 self._alert_ms.add((committed - finding.time) / 1000)
         self._pending = []
         self._absorbed, self._absorbed_at = offset, now
-        self._deadline = self._desk.next_deadline()
+        self._look_at_deadlines()
+
+    def _look_at_deadlines(self) -> None:
+        """People's answers, in another process, move them too."""
+        try:
+            self._deadline = self._desk.next_deadline()
+        except (DeskBusy, DeskUnwritable) as error:
+            self._desk_fails(error)
+
+    def _desk_fails(self, error: DeskBusy | DeskUnwritable) -> None:
+        if not self._desk_failed:
+            log.error("desk_does_not_take", why=str(error), waiting=len(self._pending))
+        self._desk_failed = str(error)
+        if isinstance(error, DeskUnwritable):
+            self._disk.desk_failed = str(error)
+            self._disk.look()  # at once: with the reserve let go, the next try may succeed
+
+    _desk_failed = ""
 
     def _is_due(self, now: int) -> bool:
         """Whether there is anything to tell the desk, or to let it do."""
         return bool(self._pending) or (self._deadline is not None and self._deadline <= now)
 
-    # -- a disk that cannot be written -----------------------------------------------------------
-
-    def _cannot_write(self, error: JournalUnwritable, messages: Sequence[Message], now: int) -> None:
-        """Keep the messages unacknowledged, free the reserve, and let an administrator know."""
-        self._held = messages
-        self._retry_at = now + SECOND
-        if not self._unwritable:
-            log.error("journal_unwritable", why=str(error))
-            self._journal.release_reserve()
-        self._unwritable = str(error)
-        self._pending += self._system.begin("system.journal", now, str(error))
-
-    def _can_write_again(self, now: int) -> None:
-        log.info("journal_writable_again")
-        self._unwritable = ""
-        self._journal.restore_reserve()
-        self._pending += self._system.end("system.journal", now)
-
     # -- the house -------------------------------------------------------------------------------
 
     def _keep_house(self, now: int) -> None:
-        """What is done now and then: configuration, snapshot, retention, status."""
+        """What is done now and then: configuration, our own health, snapshot, retention, status."""
         watch = stopwatch()
         if watch < self._next_house:
             return
         self._next_house = watch + HOUSEKEEPING
-        self._reconfigure(now)
-        self._check_wall(now)
+        refused = self._reconfigure(now)
+        ill = {
+            "system.journal": self._disk.look(),
+            "system.broker": self._deaf(now, watch),
+            "system.clock": self._wall_moved(),
+            "system.configuration": refused,
+        }
+        for rule, why in ill.items():
+            self._pending += self._system.holds(rule, now, why)
         if watch >= self._next_status:
             self._next_status = watch + 1
-            self._tell()
-        if watch >= self._next_snapshot and self._absorbed == self._journal.last_offset:
+            self._write_files()
+        if watch >= self._next_snapshot:
             self._next_snapshot = watch + self._settings.snapshot_every
-            if self._snapshot_thread is None or not self._snapshot_thread.is_alive():
-                self._snapshot_thread = threading.Thread(target=self._save, args=(self._take_snapshot(),))
-                self._snapshot_thread.start()
+            self._snapshot()
         if watch >= self._next_retention:
             self._next_retention = watch + 60
             self._retain(now)
 
-    def _reconfigure(self, now: int) -> None:
-        """Put a newly wanted registry version in force, through the journal."""
-        refused = "a changed registry was refused" if self._settings.refused.exists() else ""
-        wanted = registry.versions.wanted(self._settings.versions)
-        if wanted is not None and wanted != self._registry.version and not self._unwritable:
-            try:
+    def _deaf(self, now: int, watch: float) -> str:
+        """Why we do not hear the broker, once that has lasted; and a session that it has lost is told at once."""
+        if self._collector.counts["connected_anew"]:
+            if self._had_session:
+                lost = "the broker has forgotten our session: what it held for us is lost"
+                self._pending += self._system.once("system.lost", now, lost)
+            self._collector.counts["connected_anew"] = 0
+        self._had_session |= self._collector.connected
+        if self._collector.listening(now):
+            self._heard_at = watch
+        if watch - self._heard_at < DEAF:
+            return ""
+        return self._collector.problem or "what the broker holds for us comes faster than it can be judged"
+
+    def _wall_moved(self) -> str:
+        if not isinstance(self._clock, SystemClock):
+            return ""
+        if self._clock.behind > MINUTE:
+            return f"the wall is {self._clock.behind / SECOND:.0f} s behind the last record"
+        step = self._clock.wall_step() + self._clock.behind
+        if abs(step) > WALL_STEP:
+            return f"the wall clock has moved by {step / SECOND:+.0f} s; ours goes on unmoved"
+        return ""
+
+    def _reconfigure(self, now: int) -> str:
+        """Put a newly wanted registry version in force; why a wanted one is not, "" if it is."""
+        try:
+            refused = "a changed registry was refused" if self._settings.refused.exists() else ""
+            wanted = registry.versions.wanted(self._settings.versions)
+            if wanted is not None and wanted != self._registry.version and not self._disk.journal_failed:
                 self._put_in_force(registry.versions.load(self._settings.versions, wanted), now)
-            except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion) as error:
-                refused = str(error)
-        if refused:
-            self._pending += self._system.begin("system.configuration", now, refused)
-        else:
-            self._pending += self._system.end("system.configuration", now)
+        except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion, OSError) as error:
+            return str(error)
+        return refused
 
     def _put_in_force(self, compiled: Registry, now: int) -> None:
         listening = self._collector.listening(now)
-        try:
-            self._journal.append([Round(now, listening, version=compiled.version)])
-        except JournalUnwritable as error:
-            self._cannot_write(error, (), now)
+        if not self._append([Round(now, listening, version=compiled.version)]):
             return
         self._found(self._engine.reconfigure(compiled, now, listening))
         self._registry = compiled
@@ -312,24 +359,25 @@ class Judge:
         self._values = None
         log.info("registry_in_force", version=compiled.version, points=len(compiled.points))
 
-    def _check_wall(self, now: int) -> None:
-        if not isinstance(self._clock, SystemClock):
+    def _snapshot(self, *, wait: bool = False) -> None:
+        """Keep the engine's state, of an offset that the desk has committed; written beside the loop."""
+        if self._snapshot_thread is not None:
+            if self._snapshot_thread.is_alive() and not wait:
+                return
+            self._snapshot_thread.join()
+        offset = self._journal.last_offset
+        if self._absorbed != offset or self._pending:
+            self._to_desk(self._now(), offset)
+        if self._absorbed != offset or self._pending:
             return
-        step = self._clock.wall_step() + self._clock.behind
-        if abs(step) > WALL_STEP:
-            self._pending += self._system.begin(
-                "system.clock",
-                now,
-                f"the wall clock has moved by {step / SECOND:+.1f} s; ours goes on unmoved",
-            )
-        elif not self._clock.behind:
-            self._pending += self._system.end("system.clock", now)
-
-    def _take_snapshot(self) -> recovery.Snapshot:
-        return recovery.Snapshot(self._journal.last_offset, self._registry.version, self._engine.snapshot())
+        snapshot = recovery.Snapshot(offset, self._registry.version, self._engine.snapshot())
+        self._snapshot_thread = threading.Thread(target=self._save, args=(snapshot,))
+        self._snapshot_thread.start()
+        if wait:
+            self._snapshot_thread.join()
 
     def _save(self, snapshot: recovery.Snapshot) -> None:
-        """Durable, and only then known; runs beside the loop."""
+        """Durable, and only then known."""
         try:
             recovery.save(self._settings.snapshot, snapshot)
         except OSError as error:
@@ -338,39 +386,41 @@ class Judge:
         self._snapshot_offset = snapshot.offset
 
     def _retain(self, now: int) -> None:
-        lost = self._journal.retain(
-            absorbed=min(self._absorbed, self._snapshot_offset),
-            history=None,
-            max_age=int(self._settings.journal_days * 24 * HOUR),
-            max_bytes=self._settings.journal_bytes,
-            now=now,
-        )
+        versions = self._settings.versions
+        try:
+            lost = self._journal.retain(
+                absorbed=min(self._absorbed, self._snapshot_offset),
+                history=None,
+                max_age=int(self._settings.journal_days * 24 * HOUR),
+                max_bytes=self._settings.journal_bytes,
+                now=now,
+            )
+            keep = self._journal.versions_used() | {self._registry.version}
+            wanted = registry.versions.wanted(versions)
+            registry.versions.discard_all_but(versions, keep | ({wanted} if wanted else set()))
+        except (JournalUnwritable, OSError) as error:
+            log.error("not_retained", why=str(error))  # the next look tries again
+            return
         if lost is not None:
             self._pending += self._lost(lost)
-        registry.versions.discard_all_but(
-            self._settings.versions,
-            self._journal.versions_used()
-            | {self._registry.version}
-            | {version for version in (registry.versions.wanted(self._settings.versions),) if version},
-        )
 
     def _lost(self, lost: Lost) -> list[Finding]:
+        """Of one gap one finding, however often it is seen."""
         zone = self._registry.time_zone
         span = f"{moment(lost.first_time, zone)} – {moment(lost.last_time, zone)}"
-        return self._system.once(
-            "system.lost", self._now(), f"{span}, offsets {lost.first_offset}–{lost.last_offset}"
-        )
+        why = f"{span}, offsets {lost.first_offset}–{lost.last_offset}"
+        return self._system.once("system.lost", self._now(), why, since=lost.first_time)
 
-    def _tell(self) -> None:
-        """Last values and status, for others to read; a disk that cannot take them stops nothing else."""
+    def _write_files(self) -> None:
+        """Status and last values, for others to read; a disk that cannot take them stops nothing else."""
         try:
-            self._publish_values()
             self._write_status()
+            self._write_values()
         except OSError as error:
             self._counts["untold"] += 1
             log.error("status_not_written", why=str(error))
 
-    def _publish_values(self) -> None:
+    def _write_values(self) -> None:
         if self._values is None:
             self._values = LastValues.create(
                 self._settings.values, self._registry.version, len(self._registry.points)
@@ -401,7 +451,7 @@ class Judge:
                 dropped=dict(self._assembler.dropped),
                 waiting=len(self._pending),
                 desk_busy=self._counts["desk_busy"],
-                unwritable=self._unwritable,
+                unwritable=self._disk.journal_failed,
                 round_ms=self._round_ms.latency(),
                 alert_ms=self._alert_ms.latency(),
                 journal_bytes=usage.bytes,

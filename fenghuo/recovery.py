@@ -10,6 +10,7 @@ import structlog
 
 import registry.versions
 from ingest.journal import Journal, Lost, version_at
+from ingest.readings import Round
 from registry.model import Registry
 from streams.engine import PointEngine, SnapshotError
 from streams.finding import Finding
@@ -70,13 +71,26 @@ def recover(journal: Journal, folder: Path, versions: Path, snapshot_file: Path,
             compiled = registry.versions.load(versions, round_.version)
             found = engine.reconfigure(compiled, round_.time, round_.listening)
         else:
-            found = engine.apply(round_)
+            found, _ = evaluate(engine, round_)  # a fault was told when it happened
         if offset > absorbed:
             findings += found
     if engine is None:
         raise CannotRecover("the journal is empty")
     log.info("recovered", snapshot=used, absorbed=absorbed, offset=after, findings=len(findings))
     return Recovered(engine, engine.registry, findings, used, journal.missing)
+
+
+def evaluate(engine: PointEngine, round_: Round) -> tuple[list[Finding], str]:
+    """What a round gives; and the engine's fault, if it failed over it.
+
+    A round on which the engine fails is left out, in life and in every replay alike: it is in the journal
+    and acknowledged, and to fail over it again at every start would leave all the others unguarded.
+    """
+    try:
+        return engine.apply(round_), ""
+    except Exception as error:
+        log.exception("round_not_judged", time=round_.time)
+        return [], f"{type(error).__name__}: {error}"
 
 
 def _version(folder: Path, offset: int, versions: Path) -> Registry:
@@ -96,6 +110,8 @@ def _from_snapshot(file: Path, versions: Path) -> tuple[PointEngine | None, int]
     except (
         msgspec.DecodeError,
         SnapshotError,
+        ValueError,
+        OSError,
         registry.versions.NoSuchVersion,
         registry.versions.BrokenVersion,
     ) as error:

@@ -146,10 +146,11 @@ class Rehearsal:
             _end(self._serve)
 
     def _started(self) -> bool:
-        if self.stepper is not None:
-            return self.stepper.names == ["judge", "serving"]
+        """Whether both processes are there: they hang on the clock, and the API answers."""
+        if self.stepper is not None and self.stepper.names != ["judge", "serving"]:
+            return False
         try:
-            return self.http.get("/api/v1/ready").is_success
+            return self.http.get("/api/v1/ready" if self.stepper is None else "/api/v1/health").is_success
         except httpx.TransportError:
             return False
 

@@ -39,6 +39,12 @@ WATCH = 0.25
 LONGEST_WAIT = 30.0
 """Seconds at most before a process that keeps dying is started again."""
 
+HUNG = 60.0
+"""Seconds without a word after which a judge is killed."""
+
+BROKER_AGAIN = 2.0
+"""Seconds before a broker that ended or did not start is started again."""
+
 GRACE = 15.0
 """Seconds that a process is given to end by itself."""
 
@@ -78,6 +84,11 @@ class Child:
         )
         log.info("process_started", name=self.name, pid=self._process.pid)
 
+    def kill(self) -> None:
+        """SIGKILL; ``keep`` starts it anew."""
+        if self._process is not None:
+            self._process.kill()
+
     def end(self) -> None:
         """SIGTERM, and SIGKILL to one that does not heed it."""
         if self._process is None:
@@ -98,13 +109,14 @@ class Supervisor:
     leaves the running version in force.
 
     Raises:
-        JournalLocked: another one runs with the same data.
+        JournalLocked: another one runs with the same data. JournalDamaged: the journal cannot be read.
         RegistryErrors: the folder has mistakes at start, when there is no running version to keep.
         BrokerFailed: no broker is given and none of our own can be started.
     """
 
     def __init__(self, settings: Settings) -> None:
-        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        settings.data.mkdir(parents=True, exist_ok=True)
+        settings.data.chmod(0o700)  # people's numbers and passwords are in there
         self._settings = settings
         self._seen = self._tried = signature(settings.registry)
         self._compile_first()
@@ -112,33 +124,34 @@ class Supervisor:
         upgrade(database)
         database.dispose()
         self._broker: Mosquitto | Iotcore | None = None
+        self._broker_not_before = 0.0
         anchor = Anchor.drop(self._last_time())
         environment = {VARIABLE: str(anchor)} if not settings.clock else {}
         environment |= {"OPENBLAS_NUM_THREADS": "1"}  # we have no linear algebra, and its threads cost memory
+        secret: dict[str, str] = {}
         if settings.broker is None:
             self._broker = embedded(settings.data / "broker", settings.broker_port, self._accounts())
-            environment["FENGHUO_BROKER_PASSWORD"] = self._passwords()[COLLECTOR]
+            secret["FENGHUO_BROKER_PASSWORD"] = self._passwords()[COLLECTOR]
             url = f"mqtt://127.0.0.1:{settings.broker_port}"
             settings = settings.model_copy(update={"broker": Broker(url=url, user=COLLECTOR)})
         run = settings.data / "run.json"
         settings.save(run)
         self.children = [
-            Child(name, [sys.executable, "-m", f"fenghuo.{name}", str(run)], environment)
-            for name in ("judge", "serving")
+            Child("judge", [sys.executable, "-m", "fenghuo.judge", str(run)], environment | secret),
+            Child("serving", [sys.executable, "-m", "fenghuo.serving", str(run)], environment),
         ]
+        self._heard = (0, 0)
+        self._heard_at = stopwatch()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep everything alive until ``stop`` is set; then end it in the order in which readings flow."""
         try:
             while not stop.is_set():
-                if self._broker is not None and not self._broker.running:
-                    self._start_broker(self._broker)
-                for child in self.children:
-                    child.keep()
-                try:
-                    self._follow_folder()
-                except (OSError, registry.versions.NoSuchVersion) as error:
-                    log.error("registry_not_stored", why=str(error))  # the next look tries again
+                for work in (self._keep_broker, self._keep_children, self._watch_judge, self._follow_folder):
+                    try:
+                        work()
+                    except (OSError, registry.versions.NoSuchVersion) as error:
+                        log.error("supervisor_failed", at=work.__name__, why=str(error))  # tried again
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), WATCH)
         finally:
@@ -147,13 +160,35 @@ class Supervisor:
             if self._broker is not None:
                 self._broker.stop()
 
-    def _start_broker(self, broker: Mosquitto | Iotcore) -> None:
+    def _keep_broker(self) -> None:
+        if self._broker is None or self._broker.running or stopwatch() < self._broker_not_before:
+            return
+        self._broker_not_before = stopwatch() + BROKER_AGAIN
         try:
-            broker.start()
-        except (BrokerFailed, OSError) as error:
+            self._broker.start()
+        except BrokerFailed as error:
             log.error("broker_failed", why=str(error))
         else:
-            log.info("broker_started", kind=type(broker).__name__.lower(), port=self._settings.broker_port)
+            log.info(
+                "broker_started", kind=type(self._broker).__name__.lower(), port=self._settings.broker_port
+            )
+
+    def _keep_children(self) -> None:
+        for child in self.children:
+            child.keep()
+
+    def _watch_judge(self) -> None:
+        """Kill a judge that stands still: it has said something since its start, and then no more."""
+        said = status.read(self._settings.status)
+        heard = (said.pid, said.number) if said is not None else (0, 0)
+        watch = stopwatch()
+        if heard != self._heard:
+            self._heard, self._heard_at = heard, watch
+        [judge, _] = self.children
+        if heard[0] == judge.pid and watch - self._heard_at > HUNG:
+            log.error("judge_hangs", seconds=round(watch - self._heard_at))
+            judge.kill()
+            self._heard_at = watch
 
     def _last_time(self) -> int:
         """The last durable time, µs; 0 if there is none yet."""

@@ -8,7 +8,10 @@ from collections.abc import Iterable
 from streams.finding import Finding, Phase, Tier, finding_id
 
 TIERS = {
-    "system.journal": Tier.II,  # readings pile up at the broker: the plant is judged late
+    "system.journal": Tier.II,  # the disk: readings pile up at the broker, the plant is judged late
+    "system.broker": Tier.II,  # nothing is heard: nobody is guarded
+    "system.judge": Tier.II,  # the judging process is dead or stands still
+    "system.engine": Tier.II,  # something that arrived could not be judged
     "system.lost": Tier.III,  # history has a hole
     "system.clock": Tier.III,  # deadlines may be wrong
     "system.configuration": Tier.IV,  # the old one stays in force
@@ -25,18 +28,18 @@ class SystemFindings:
     def __init__(self, opened: Iterable[Finding] = ()) -> None:
         self._open = {finding.rule: finding for finding in opened}
 
-    def begin(self, rule: str, now: int, *evidence: str) -> list[Finding]:
+    def begin(self, rule: str, now: int, *evidence: str, since: int = 0) -> list[Finding]:
         """The message that opens it, or none where it is open already."""
         if rule in self._open:
             return []
         finding = Finding(
-            id=finding_id(rule, "", "system", now),
+            id=finding_id(rule, "", "system", since or now),
             seq=1,
             rule=rule,
             enterprise="",
             subject="system",
             phase=Phase.BEGUN,
-            since=now,
+            since=since or now,
             time=now,
             arrival=now,
             tier=TIERS[rule],
@@ -45,11 +48,9 @@ class SystemFindings:
         self._open[rule] = finding
         return [finding]
 
-    def begin_anew(self, rule: str, now: int, *evidence: str) -> list[Finding]:
-        """As ``begin``; what is open with other evidence is ended first, so that the new is told."""
-        opened = self._open.get(rule)
-        ended = self.end(rule, now) if opened is not None and opened.evidence != evidence else []
-        return ended + self.begin(rule, now, *evidence)
+    def holds(self, rule: str, now: int, why: str) -> list[Finding]:
+        """What there is to say now that a rule's condition holds ("why" says for what reason) or does not ("")."""
+        return self.begin(rule, now, why) if why else self.end(rule, now)
 
     def end(self, rule: str, now: int) -> list[Finding]:
         """The message that closes it, or none where it is not open."""
@@ -72,6 +73,9 @@ class SystemFindings:
             )
         ]
 
-    def once(self, rule: str, now: int, *evidence: str) -> list[Finding]:
-        """Something that happened and is over: begun and ended at once, so that it rings and is answered."""
-        return self.begin(rule, now, *evidence) + self.end(rule, now)
+    def once(self, rule: str, now: int, *evidence: str, since: int = 0) -> list[Finding]:
+        """Something that happened and is over: begun and ended at once, so that it rings and is answered.
+
+        ``since``: gives the same finding the same id whenever it is said; the present time if left out.
+        """
+        return self.begin(rule, now, *evidence, since=since) + self.end(rule, now)

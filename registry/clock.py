@@ -50,14 +50,14 @@ class Anchor(NamedTuple):
     one, so that a process that dies and comes back does not take over a wall that has moved meanwhile."""
 
     offset: int
-    behind: int  # how far the wall was behind the last durable time, where that was not believed; else 0
+    behind: int  # how far the wall was behind the last durable time, µs; 0 if it was not
 
     @classmethod
     def drop(cls, floor: int = 0) -> "Anchor":
-        """The wall as it is now; or ``floor`` (the last durable time, µs) where the wall is over a minute
-        before it: a restart goes on from there, at normal speed."""
+        """The wall as it is now; or ``floor`` (the last durable time, µs) where the wall is before it:
+        a restart goes on from there, at normal speed."""
         wall = time.time_ns() // 1000
-        behind = floor - wall if floor - wall > MINUTE else 0
+        behind = max(0, floor - wall)
         return cls(wall + behind - time.monotonic_ns() // 1000, behind)
 
     def __str__(self) -> str:
