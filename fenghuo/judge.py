@@ -150,6 +150,9 @@ class Judge:
         now = self._now()
         self._look_at_deadlines()
         self._collector.service()
+        if self._stepped and not self._collector.listening(now) and not self._collector.lost:
+            self._keep_house(now)
+            return  # a stepped clock waits for us: time that we do not listen need not pass
         messages = self._held or (self._collector.take() if self._may_take() else ())
         if not self._disk.journal_failed or begun >= self._retry_at:
             self._absorb(messages, now)
@@ -162,7 +165,7 @@ class Judge:
         self._keep_house(now)
         if self._stepped and not self._pending:
             self._write_values()
-            if not messages and (self._collector.listening(now) or self._collector.lost):
+            if not messages:
                 self._clock.rest()
 
     def _may_take(self) -> bool:
