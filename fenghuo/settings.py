@@ -174,6 +174,22 @@ def load(path: Path, **overrides: object) -> Settings:
     return _checked(str(path), content, path.parent)
 
 
+def of_run(data: Path) -> Settings:
+    """The settings with which `fenghuo serve` has last run in this data folder.
+
+    Raises SettingsError where it never has, and so there is nothing to look at either.
+    """
+    run = data / "run.json"
+    try:
+        return Settings.model_validate_json(run.read_bytes())
+    except OSError as error:
+        raise SettingsError(
+            f"{data} is no data folder of `fenghuo serve`: {error.strerror}: {run}"
+        ) from error
+    except ValidationError as error:
+        raise SettingsError(f"{run} is of another version: start `fenghuo serve` again") from error
+
+
 def make(source: str = "settings", **values: object) -> Settings:
     """Check ``values`` and freeze them. Raises SettingsError that lists every mistake at once."""
     return _checked(source, values, Path())

@@ -43,10 +43,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(path: Path) -> Status | None:
-    """The newest status, or None where no judge has written one yet."""
+    """The newest status, or None where no judge of this version has written one yet."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Status)
-    except FileNotFoundError:
+    except (FileNotFoundError, msgspec.DecodeError):
         return None
 
 

@@ -1,16 +1,31 @@
 """The commands as their user runs them: what they print, what they refuse in plain words, and their exit status."""
 
+import resource
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
+from alerting.database import open_database, upgrade
+from console import tokens
+from fenghuo import settings
 from fenghuo.__main__ import app
+from fenghuo.commands import doctor
 from ingest.broker import free_port
-from registry.clock import stopwatch
+from ingest.journal import Journal
+from ingest.readings import Round
+from registry import versions
+from registry.clock import HOUR, SECOND, stopwatch
+from registry.compile import compile_folder
+from tests.build import code
+from tests.folders import write_registry
 
 MINE = Path(__file__).parent / "data" / "mine" / "registry"
 
@@ -78,3 +93,175 @@ def test_serve_refuses_in_plain_words(
     result = run("serve", *arguments)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+# -- doctor ------------------------------------------------------------------------------------------
+
+NOW = int(datetime(2026, 11, 23, 4, tzinfo=UTC).timestamp()) * SECOND  # a Monday, noon in Shanghai
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder as `fenghuo serve` leaves it, of five enterprises whose points have an interval."""
+    write_registry(tmp_path / "registry", interval="30s")
+    return laid_out(tmp_path)
+
+
+def laid_out(folder: Path) -> Path:
+    """Compile folder/registry into folder/data; the data folder."""
+    data = folder / "data"
+    data.mkdir(exist_ok=True)
+    channels = {"phone": {"url": "http://127.0.0.1:1"}}
+    chosen = settings.make(registry=folder / "registry", data=data, channels=channels, journal_reserve=0)
+    compiled = compile_folder(chosen.registry)
+    versions.save(chosen.versions, compiled)
+    versions.want(chosen.versions, compiled.version)
+    database = open_database(data / "desk.sqlite")
+    upgrade(database)
+    database.dispose()
+    with Journal(chosen.journal, reserve=0) as journal:
+        journal.append([Round(NOW - HOUR), Round(NOW, version=compiled.version)])
+    chosen.save(data / "run.json")
+    return data
+
+
+def examined(data: Path) -> dict[str, tuple[str, str]]:
+    """What the doctor finds: verdict and words by what was looked at."""
+    words = {doctor.GOOD: "good", doctor.DOUBTFUL: "look", doctor.BAD: "bad"}
+    found = doctor.examine(settings.of_run(data), NOW)
+    return {finding.what: (words[finding.verdict], finding.said) for finding in found}
+
+
+def test_a_doctor_finds_nothing_where_nothing_is(data: Path) -> None:
+    found = examined(data)
+    assert found["desk"] == ("good", "its database can be written")
+    assert found["duty"] == ("good", "someone is on duty at all 8 places, for the next 7 days")
+    assert found["silence"] == ("good", "the silence of all 20 points is noticed")
+    assert found["channels"][0] == found["disk"][0] == "good"
+    assert found["judge"] == ("bad", "it has never written its status")
+
+
+def test_a_missing_desk_is_bad_and_is_not_made(data: Path) -> None:
+    (data / "desk.sqlite").unlink()
+    verdict, said = examined(data)["desk"]
+    assert verdict == "bad"
+    assert said.endswith("desk.sqlite is not there")
+    assert not (data / "desk.sqlite").exists()
+
+
+def test_a_desk_whose_disk_is_full_is_bad_and_one_that_is_not_is_left_as_it_was(data: Path) -> None:
+    assert examined(data)["desk"][0] == "good"
+    with closing(sqlite3.connect(data / "desk.sqlite")) as database:
+        assert not database.execute("SELECT * FROM sqlite_schema WHERE name = 'doctor'").fetchall()
+    (data / "desk.sqlite-wal").unlink(missing_ok=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))
+    try:
+        verdict, said = examined(data)["desk"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (verdict, "cannot be written" in said) == ("bad", True), said
+
+
+def test_what_is_no_database_is_bad(data: Path) -> None:
+    (data / "desk.sqlite").write_bytes(b"something else" * 1000)
+    verdict, said = examined(data)["desk"]
+    assert (verdict, "not a database" in said) == ("bad", True), said
+
+
+@pytest.mark.parametrize(
+    ("duty", "since"),
+    [
+        (["hours: 08:00-20:00", "hours: 20:00-08:00"], ""),
+        (["hours: 08:00-20:00", "hours: 20:00-07:50"], "2026-11-24 07:50:00"),
+        (["hours: 08:00-19:59", "hours: 20:00-08:00"], "2026-11-23 19:59:00"),
+        (["weekdays: Mon-Sat"], "2026-11-29 00:00:00"),
+        (["hours: 13:00-12:00"], "2026-11-23 12:00:00"),
+        (["hours: 00:00-24:00"], ""),
+    ],
+)
+def test_a_gap_in_the_rota_is_found_to_the_minute(tmp_path: Path, duty: list[str], since: str) -> None:
+    write_registry(tmp_path / "registry")
+    rota = tmp_path / "registry" / "duty.yaml"
+    entries = [entry for entry in yaml.safe_load(rota.read_text("utf-8")) if entry["place"] != "east"]
+    lines = [f"- {{place: east, person: east-duty, {hours}}}\n" for hours in duty]
+    rota.write_text(yaml.safe_dump(entries) + "".join(lines), "utf-8")
+    said = f"within 7 days nobody is on duty as: duty officer of 东海区 (from {since})"
+    expected = ("bad", said) if since else ("good", "someone is on duty at all 8 places, for the next 7 days")
+    assert examined(laid_out(tmp_path))["duty"] == expected
+
+
+def test_points_whose_silence_is_never_noticed_are_counted(tmp_path: Path) -> None:
+    write_registry(tmp_path / "registry", enterprises=1)
+    found = examined(laid_out(tmp_path))
+    assert found["silence"] == (
+        "look",
+        "4 of 4 points have no interval: if they fall silent nobody will notice",
+    )
+
+
+def test_nobody_who_can_be_reached_is_bad(data: Path) -> None:
+    chosen = settings.of_run(data).model_copy(update={"channels": {}})
+    chosen.save(data / "run.json")
+    verdict, said = examined(data)["channels"]
+    assert verdict == "bad"
+    assert said.startswith("no notice can reach 8 of the people on duty: admin (admin), ")
+
+
+def test_a_version_that_is_not_there_is_bad(data: Path) -> None:
+    for path in (data / "versions").glob("*.registry"):
+        path.unlink()
+    assert examined(data)["registry"][0] == "bad"
+
+
+def test_a_status_of_another_version_counts_as_none(data: Path) -> None:
+    for content in (b"", b"{", b'{"pid": 1}'):
+        (data / "judge.json").write_bytes(content)
+        assert examined(data)["judge"] == ("bad", "it has never written its status")
+
+
+def test_a_folder_that_is_none_of_ours_is_said_to_be_so(tmp_path: Path) -> None:
+    for command in (["doctor"], ["token", "list"], ["token", "create", "x", "--scope", "system"]):
+        result = run(*command, "--data", tmp_path)
+        assert (result.exit_code, "is no data folder of `fenghuo serve`" in result.output) == (1, True)
+    assert not list(tmp_path.iterdir()), "nothing is made"
+
+
+# -- token -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--scope", "everything"), "expected enterprise:CODE, cell:ID or system"),
+        (("--scope", "cell:eest"), "the registry has no cell 'eest'; it has city, east"),
+        (("--scope", f"enterprise:{code(9)}"), "the registry has no enterprise"),
+        (
+            ("--scope", "system", "--person", "east-dutie"),
+            "the registry has no person 'east-dutie'; it has admin",
+        ),
+    ],
+)
+def test_a_token_for_what_the_registry_has_not_is_refused(
+    data: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    result = run("token", "create", "x", *arguments, "--data", data)
+    assert (result.exit_code, said in result.stderr, result.stdout) == (2, True, "")
+
+
+def test_a_token_is_made_listed_and_revoked(data: Path) -> None:
+    made = run(
+        "token", "create", "east [gate]", "--scope", "cell:east", "--person", "east-duty", "--data", data
+    )
+    digest = tokens.digest(made.stdout.strip())[:12]
+    listed = run("token", "list", FENGHUO_DATA=str(data)).stdout
+    assert all(word in listed for word in (digest, "east [gate]", "cell:east", "east-duty"))
+    assert run("token", "revoke", digest, "--data", data).stdout == "revoked\n"
+    again = run("token", "revoke", digest, "--data", data)
+    assert (again.exit_code, "0 valid tokens begin with" in again.stderr) == (1, True)
+
+
+def test_a_desk_that_cannot_be_read_is_said_in_a_line(data: Path) -> None:
+    (data / "desk.sqlite").write_bytes(b"something else" * 1000)
+    said = run("token", "list", "--data", data)
+    assert (said.exit_code, said.stderr) == (1, "file is not a database\n")

@@ -1,23 +1,37 @@
 """`fenghuo doctor`: is this machine fit to guard people, and what is missing?"""
 
-import shutil
 import socket
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, NamedTuple
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from sqlalchemy.exc import DBAPIError
 
 import registry.versions
 from alerting.database import DeskError, open_database, writing
 from alerting.ladder import Ladder
-from fenghuo import settings, status
-from registry.clock import HOUR, MINUTE, SECOND, SystemClock
+from alerting.lifecycle import SYSTEM
+from alerting.words import moment
+from fenghuo import reach, settings, status
+from ingest import journal
+from registry.clock import DAY, MINUTE, SECOND, SystemClock
+from registry.model import Registry
 
 console = Console()
+stderr = Console(stderr=True, highlight=False)
 GOOD, DOUBTFUL, BAD = "[green]good[/]", "[yellow]look[/]", "[red]bad[/]"
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+TRIED = 1 << 20
+"""Bytes that are written to the desk's database to see whether its disk takes them; then rolled back."""
 
 
 class Finding(NamedTuple):
@@ -37,15 +51,15 @@ def doctor(
 
     Exit status: 0 if nothing is bad.
     """
-    run = data / "run.json"
-    if not run.exists():
-        console.print(f"[red]{run} is not there[/]: has `fenghuo serve` ever run with --data {data}?")
-        raise typer.Exit(1)
-    chosen = settings.Settings.model_validate_json(run.read_text("utf-8"))
+    try:
+        chosen = settings.of_run(data)
+    except settings.SettingsError as error:
+        stderr.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
+        raise typer.Exit(1) from error
     table = Table("what", "verdict", "said")
     findings = list(examine(chosen, SystemClock().now()))
     for finding in findings:
-        table.add_row(*finding)
+        table.add_row(finding.what, finding.verdict, escape(finding.said))
     console.print(table)
     if any(finding.verdict == BAD for finding in findings):
         raise typer.Exit(1)
@@ -58,8 +72,19 @@ def examine(chosen: settings.Settings, now: int) -> Iterator[Finding]:
     yield _judge(chosen, said, now)
     yield _database(chosen)
     yield _clock(said, now)
-    yield _disk(chosen, said)
-    yield from _rota(chosen, now)
+    yield _disk(chosen)
+    try:
+        version = registry.versions.wanted(chosen.versions)
+        compiled = registry.versions.load(chosen.versions, version) if version else None
+    except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion, OSError) as error:
+        yield Finding("registry", BAD, f"it cannot be loaded: {error}")
+        return
+    if compiled is None:
+        yield Finding("registry", BAD, "none has ever been compiled")
+        return
+    yield _rota(compiled, now)
+    yield _channels(compiled, chosen)
+    yield _silence(compiled)
 
 
 def _broker(chosen: settings.Settings, said: status.Status | None) -> Finding:
@@ -92,11 +117,20 @@ def _judge(chosen: settings.Settings, said: status.Status | None, now: int) -> F
 
 
 def _database(chosen: settings.Settings) -> Finding:
+    path = chosen.data / "desk.sqlite"
+    if not path.exists():
+        return Finding("desk", BAD, f"its database {path} is not there")
+    database = open_database(path, busy=2)
     try:
-        with writing(open_database(chosen.data / "desk.sqlite", busy=2)):
-            pass
-    except DeskError as error:
-        return Finding("desk", BAD, f"its database cannot be written: {error}")
+        with writing(database) as connection:
+            connection.exec_driver_sql("PRAGMA cache_size = 10")  # so that it goes to the disk at once
+            connection.exec_driver_sql("CREATE TABLE doctor (body BLOB)")
+            connection.exec_driver_sql("INSERT INTO doctor VALUES (zeroblob(?))", (TRIED,))
+            connection.rollback()
+    except (DeskError, DBAPIError, sqlite3.Error) as error:
+        return Finding("desk", BAD, f"its database cannot be written: {error.__cause__ or error}")
+    finally:
+        database.dispose()
     return Finding("desk", GOOD, "its database can be written")
 
 
@@ -109,35 +143,70 @@ def _clock(said: status.Status | None, now: int) -> Finding:
     return Finding("clock", GOOD, "the wall is not behind the last record")
 
 
-def _disk(chosen: settings.Settings, said: status.Status | None) -> Finding:
-    free = shutil.disk_usage(chosen.data).free
-    hours = said.journal_hours if said is not None else float("inf")
-    text = f"{free / 1e9:.0f} GB free; at this rate the journal's budget holds {hours:.0f} h"
-    wanted = chosen.journal_days * 24
-    if free < 2 * chosen.journal_reserve:
+def _disk(chosen: settings.Settings) -> Finding:
+    try:
+        usage = journal.usage(chosen.journal)
+    except (OSError, journal.JournalDamaged, journal.JournalUnreadable) as error:
+        return Finding("disk", BAD, f"the journal cannot be looked at: {error}")
+    text = f"{usage.free / 1e9:.1f} GB free for the journal"
+    if usage.free < 2 * chosen.journal_reserve:
         return Finding("disk", BAD, f"{text}: nearly full")
-    return Finding("disk", GOOD if hours >= wanted else DOUBTFUL, f"{text} (asked for: {wanted:.0f} h)")
+    if usage.bytes_per_hour is None:
+        return Finding("disk", DOUBTFUL, f"{text}; it is too young to say for how long that is enough")
+    hours = min(chosen.journal_bytes, usage.bytes + usage.free) / usage.bytes_per_hour
+    wanted = chosen.journal_days * 24
+    text += f"; at this rate disk and budget hold {hours:,.0f} h of readings (asked for: {wanted:,.0f} h)"
+    return Finding("disk", GOOD if hours >= wanted else DOUBTFUL, text)
 
 
-def _rota(chosen: settings.Settings, now: int) -> Iterator[Finding]:
-    version = registry.versions.wanted(chosen.versions)
-    if version is None:
-        yield Finding("duty", BAD, "no registry has been compiled")
-        return
-    compiled = registry.versions.load(chosen.versions, version)
+def _rota(compiled: Registry, now: int) -> Finding:
     places = {
-        "system": "the system's administrator",
+        SYSTEM: "the system's administrator",
         **{code: f"operator of {enterprise.name}" for code, enterprise in compiled.enterprises.items()},
         **{cell.id: f"duty officer of {cell.name}" for cell in compiled.cells.values()},
     }
     ladder = Ladder(compiled)
-    empty = [
-        title
-        for place, title in places.items()
-        if not all(ladder.on_duty(place, now + hour * HOUR) for hour in range(24))
-    ]
+    minutes: dict[str, set[int]] = {place: {0} for place in places}
+    for duty in compiled.duty:
+        minutes[duty.place] |= {duty.start, duty.end}
+    empty = []
+    for place, title in places.items():
+        changes = _moments(minutes[place], compiled.time_zone, now)
+        gap = next((time for time in changes if not ladder.on_duty(place, time)), None)
+        if gap is not None:
+            empty.append(f"{title} (from {moment(gap, compiled.time_zone)})")
     if not empty:
-        yield Finding("duty", GOOD, f"someone is on duty at all {len(places)} places, all day")
-        return
-    shown = "; ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
-    yield Finding("duty", BAD, f"within 24 h nobody is on duty as: {shown}")
+        return Finding("duty", GOOD, f"someone is on duty at all {len(places)} places, for the next 7 days")
+    shown = "; ".join(empty[:5]) + (f"; and {len(empty) - 5} more" if len(empty) > 5 else "")
+    return Finding("duty", BAD, f"within 7 days nobody is on duty as: {shown}")
+
+
+def _moments(minutes: Collection[int], time_zone: str, now: int) -> list[int]:
+    """Now, and every time in the next 7 days at which a duty that begins or ends at these minutes of a local
+    day can change: between two of them it cannot. µs."""
+    local = (EPOCH + timedelta(microseconds=now)).astimezone(ZoneInfo(time_zone))
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    changes = {
+        (midnight + timedelta(days=day, minutes=minute) - EPOCH) // timedelta(microseconds=1)
+        for day in range(8)
+        for minute in minutes
+    }
+    return [now, *sorted(time for time in changes if now < time < now + 7 * DAY)]
+
+
+def _channels(compiled: Registry, chosen: settings.Settings) -> Finding:
+    if warning := reach.warning(compiled, chosen.channels):
+        return Finding("channels", BAD, warning)
+    return Finding("channels", GOOD, "everyone on duty has a contact on a channel that is configured")
+
+
+def _silence(compiled: Registry) -> Finding:
+    count = int((compiled.points.interval == 0).sum())
+    if count:
+        return Finding(
+            "silence",
+            DOUBTFUL,
+            f"{count:,} of {len(compiled.points):,} points have no interval: if they fall "
+            "silent nobody will notice",
+        )
+    return Finding("silence", GOOD, f"the silence of all {len(compiled.points):,} points is noticed")

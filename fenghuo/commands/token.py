@@ -1,19 +1,29 @@
 """`fenghuo token`: who may use the API, and how far they see."""
 
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
 import console.tokens as tokens
-from alerting.database import open_database
+from alerting.database import DeskError, open_database
 from console.scope import Scope, ScopeError
+from fenghuo import settings
+from registry import versions
 from registry.clock import SystemClock
+from registry.model import Registry
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke tokens of the API.")
 screen = Console()
+stderr = Console(stderr=True, highlight=False)
 
 Data = Annotated[Path, typer.Option(help="Data folder of `fenghuo serve`.", envvar="FENGHUO_DATA")]
 
@@ -29,15 +39,16 @@ def create(
 
     Example: `fenghuo token create "duty desk" --scope cell:east --person li --data build/data`
     """
-    try:
+    with _desk(data) as database:
+        registry = _registry(data)
         parsed = Scope.parse(scope)
-    except ScopeError as error:
-        screen.print(f"[red]{error}[/]")
-        raise typer.Exit(2) from error
-    made = tokens.create(
-        open_database(data / "desk.sqlite"), name=name, scope=parsed, person=person, now=SystemClock().now()
-    )
-    print(made)
+        if parsed.kind == "cell" and parsed.name not in registry.cells:
+            raise ScopeError(f"the registry has no cell {parsed.name!r}; it has {_some(registry.cells)}")
+        if parsed.kind == "enterprise" and parsed.name not in registry.enterprises:
+            raise ScopeError(f"the registry has no enterprise {parsed.name!r}")
+        if person and person not in registry.people:
+            raise ScopeError(f"the registry has no person {person!r}; it has {_some(registry.people)}")
+        print(tokens.create(database, name=name, scope=parsed, person=person, now=SystemClock().now()))
 
 
 @app.command("list")
@@ -46,12 +57,12 @@ def list_(data: Data) -> None:
 
     Example: `fenghuo token list --data build/data`
     """
-    table = Table("digest", "name", "scope", "person", "revoked")
-    for token in tokens.listing(open_database(data / "desk.sqlite")):
-        table.add_row(
-            token.digest[:12], token.name, token.scope, token.person, "yes" if token.revoked else ""
-        )
-    screen.print(table)
+    with _desk(data) as database:
+        table = Table("digest", "name", "scope", "person", "revoked")
+        for token in tokens.listing(database):
+            revoked = "yes" if token.revoked else ""
+            table.add_row(token.digest[:12], escape(token.name), token.scope, escape(token.person), revoked)
+        screen.print(table)
 
 
 @app.command()
@@ -62,8 +73,42 @@ def revoke(
 
     Example: `fenghuo token revoke 3f2a9c --data build/data`
     """
-    count = tokens.revoke(open_database(data / "desk.sqlite"), digest, now=SystemClock().now())
+    with _desk(data) as database:
+        count = tokens.revoke(database, digest, now=SystemClock().now())
     if count != 1:
-        screen.print(f"[red]{count} tokens begin with {digest!r}; expected exactly one[/]")
+        stderr.print(f"[red]{count} valid tokens begin with {escape(repr(digest))}; expected exactly one[/]")
         raise typer.Exit(1)
     screen.print("revoked")
+
+
+@contextmanager
+def _desk(data: Path) -> Iterator[Engine]:
+    """The desk's database of a data folder; what goes wrong is said in a line, and nothing is made."""
+    try:
+        path = settings.of_run(data).data / "desk.sqlite"
+        if not path.exists():
+            raise settings.SettingsError(f"{path} is not there: start `fenghuo serve` once with this folder")
+        database = open_database(path)
+        try:
+            yield database
+        finally:
+            database.dispose()
+    except ScopeError as error:
+        stderr.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
+        raise typer.Exit(2) from error
+    except (settings.SettingsError, DeskError, DBAPIError, sqlite3.Error) as error:
+        stderr.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+def _registry(data: Path) -> Registry:
+    """The version that is in force, or about to be. Raises SettingsError."""
+    folder = settings.of_run(data).versions
+    try:
+        return versions.load(folder, versions.wanted(folder) or "none")
+    except (versions.NoSuchVersion, versions.BrokenVersion, OSError) as error:
+        raise settings.SettingsError(f"the registry cannot be loaded: {error}") from error
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join(list(names)[:8]) + (" …" if len(names) > 8 else "")
