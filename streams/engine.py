@@ -291,7 +291,7 @@ class PointEngine:
             engine = cls(registry, snapshot.now)
             for (name, _), rows in engine._rows().items():
                 rows.load(snapshot.rows[name])
-        except (msgspec.DecodeError, KeyError, IndexError) as error:
+        except (LookupError, ValueError) as error:  # undecodable, or arrays of another size
             raise SnapshotError(f"not a snapshot of this registry: {error}") from error
         engine._book.load(snapshot.open)
         engine._hold.held = snapshot.held

@@ -54,10 +54,11 @@ class Rows:
         return Packed(rows.tobytes(), array[rows].tobytes()) if len(rows) else Packed(b"", b"")
 
     def load(self, packed: dict[str, Packed]) -> None:
-        """Undo :meth:`pack`. Raises KeyError or ValueError where it does not fit."""
+        """Undo :meth:`pack`. Raises KeyError, IndexError or ValueError where it does not fit."""
         for name, array in self._arrays.items():
-            values = np.frombuffer(packed[name].values, array.dtype).reshape(-1, *array.shape[1:])
-            if packed[name].rows:
-                array[np.frombuffer(packed[name].rows, np.int32)] = values
+            rows = np.frombuffer(packed[name].rows, np.int32)
+            values = np.frombuffer(packed[name].values, array.dtype)
+            if len(rows):
+                array[rows] = values.reshape(len(rows), *array.shape[1:])
             elif len(values):
-                array[...] = values
+                array[...] = values.reshape(array.shape)

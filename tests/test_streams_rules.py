@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -10,8 +11,9 @@ from build import PointSpec, code, make_registry
 from ingest.readings import BAD, GOOD, UNCERTAIN, GatewayStatus, Readings, Round
 from registry.clock import MINUTE, SECOND
 from registry.model import Group, Registry
-from streams.engine import PointEngine, SnapshotError
+from streams.engine import PointEngine, Snapshot, SnapshotError
 from streams.finding import Finding, Phase, Tier, finding_id
+from streams.state import Packed
 
 S = SECOND
 START = 1_795_248_000 * S
@@ -379,6 +381,18 @@ def test_a_snapshot_fits_its_own_registry_only() -> None:
     for torn in (b"", blob[:-1], blob[:40], b"\x00" * 40):
         with pytest.raises(SnapshotError):
             PointEngine.restore(registry, torn)
+
+
+@pytest.mark.parametrize(
+    ("rows", "values"), [([], 3), ([], 1), ([0], 2), ([0, 1], 1), ([2], 1), ([-3], 1), ([0], 1.5)]
+)
+def test_a_snapshot_with_an_array_that_does_not_fit_is_refused(rows: list[int], values: float) -> None:
+    registry = make_registry([high(), PointSpec(id="B")])
+    snapshot = msgspec.msgpack.decode(PointEngine(registry, START).snapshot(), type=Snapshot)
+    array = Packed(np.array(rows, np.int32).tobytes(), bytes(int(8 * values)))
+    snapshot.rows["order"]["newest"] = array
+    with pytest.raises(SnapshotError):
+        PointEngine.restore(registry, msgspec.msgpack.encode(snapshot))
 
 
 def test_time_does_not_go_back() -> None:
