@@ -206,6 +206,20 @@ def test_a_repeat_of_a_message_of_the_same_round_is_dropped() -> None:
     assert len(told(rounds)) == 1
 
 
+def test_a_message_that_says_the_same_again_is_no_repeat_even_if_flagged() -> None:
+    """The line breaks after three messages were sent and two were read: the third comes flagged."""
+    gateway = REGISTRY.gateway_index[ONE, "gw1"]
+    assembler = Assembler(REGISTRY)
+    assembler.assemble([online(False)._replace(mid=1), online(True)._replace(mid=2)], NOW)
+    assembler.journaled()
+    again = [
+        online(True)._replace(mid=2, dup=True, connection=1),
+        online(False)._replace(mid=3, dup=True, connection=1),
+    ]
+    rounds, _ = assembler.assemble(again, NOW)
+    assert [round.status for round in rounds] == [(GatewayStatus(gateway, False),)]
+
+
 def test_the_same_messages_may_be_assembled_again_when_they_could_not_be_journaled() -> None:
     messages = [readings(1, A=1.0, X=5), online(True), readings(2, A=2.0, dup=True)]
     assembler = Assembler(REGISTRY)

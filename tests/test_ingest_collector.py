@@ -178,6 +178,28 @@ class TestRealBroker:
         with collecting(server.port) as collector:
             assert until(collector, lambda _: collector.listening(NOW)) == []
 
+    def test_repeats_keep_their_packet_id_when_we_or_the_broker_start_again(self, server: Mosquitto) -> None:
+        """Journaled, then killed before the acknowledgement: the assembler knows repeats by the id."""
+        assembler = Assembler(REGISTRY)
+        same = [(STATUS, b'{"online": false}'), (STATUS, b'{"online": true}')] * 10
+        with collecting(server.port) as collector:
+            connect(collector)
+            with User(server, "publisher") as gateway:
+                gateway.publish_all(same)
+            first = until(collector, lambda taken: len(taken) == 20)
+            assembler.assemble(first[:12], NOW)
+            assembler.journaled()
+        for _ in range(2):
+            with collecting(server.port) as collector:
+                again = until(collector, lambda taken: len(taken) == 20)
+            assert [(message.mid, message.payload) for message in again] == [
+                (message.mid, message.payload) for message in first
+            ]
+            rounds, _ = assembler.assemble(again, NOW)
+            assert [said.online for round in rounds for said in round.status] == [False, True] * 4
+            server.stop()
+            server.start()
+
     def test_what_was_not_taken_when_the_line_broke_comes_once(self, server: Mosquitto) -> None:
         with collecting(server.port) as collector:
             connect(collector)
