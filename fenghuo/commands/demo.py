@@ -1,6 +1,7 @@
 """`fenghuo demo`: a reactor loses its cooling and a coal face gasses up, before your eyes."""
 
 import contextlib
+import re
 import select
 import shutil
 import sys
@@ -83,7 +84,10 @@ def _play(
         reached = run.seconds / (stopwatch() - begun)
         if picture is not None:
             console.print(demo_screen.render(run, reached, ""))
-            console.save_svg(str(picture), title="fenghuo demo")
+            drawn = console.export_svg(title="fenghuo demo")
+            picture.write_text(
+                re.sub(r',\s*url\("https?:[^)]*\) format\("\w+"\)', "", drawn), "utf-8"
+            )  # no web fonts
     return reached
 
 
