@@ -1,6 +1,6 @@
 """The HTTP API: alerts and answers to them, current values, dead letters, health; within a token's scope."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,10 +13,11 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from sqlalchemy import Engine
 
-from alerting import store
-from alerting.alert import Answer, Condition, Receipt
+from alerting import store, words
+from alerting.alert import Alert, Answer, Condition, Receipt, Step
 from alerting.database import DeskBusy, DeskUnwritable, reading
 from alerting.desk import Desk
+from alerting.lifecycle import Event
 from alerting.sender import Counts
 from console import guard, scope, tokens
 from console.guard import Refused, not_found
@@ -174,15 +175,21 @@ def create_app(deps: Dependencies) -> FastAPI:
         )
 
     @api.get("/alerts/{id}", operation_id="readAlert", tags=["alerts"])
-    def read_alert(id: Id, asking: Asking) -> AlertPage:
-        """One alert with its history, its evidence and whom it was sent to."""
+    def read_alert(
+        id: Id,
+        asking: Asking,
+        language: Annotated[Literal["zh", "en"], Query(description="of `text`")] = "zh",
+    ) -> AlertPage:
+        """One alert with its reason in words, its history, its evidence and whom it was sent to."""
         with reading(deps.database) as connection:
             alert = store.alert(connection, asking.scope, id)
             if alert is None:
                 raise not_found()
+            steps = store.steps(connection, asking.scope, id)
             return AlertPage.of(
                 alert,
-                store.steps(connection, asking.scope, id),
+                _text(alert, steps, deps.registry(), language),
+                steps,
                 store.findings(connection, asking.scope, id),
                 store.notices(connection, asking.scope, id),
             )
@@ -292,6 +299,16 @@ def _place(cursor: str | None) -> tuple[int, str] | None:
         return None
     raised, _, id = cursor.partition("-")
     return int(raised), id
+
+
+def _text(alert: Alert, steps: Sequence[Step], registry: Registry, language: str) -> str:
+    """The account of the alert as it stands, as the newest message of its finding gave it."""
+    heard = [(step, step.detail.finding) for step in steps if step.detail.finding is not None]
+    if not heard:
+        return ""
+    step, finding = heard[-1]
+    occasion = words.Occasion(Event(step.event), now=step.time, due=finding.arrival)
+    return words.account(alert, occasion, registry, language).text
 
 
 def _values(registry: Registry, code: str, path: Path) -> Values:

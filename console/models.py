@@ -149,16 +149,20 @@ class NoticeOut(Model):
 
 
 class AlertPage(AlertOut):
-    """An alert with its history, its evidence and whom it was sent to."""
+    """An alert with its reason in words, its history, its evidence and whom it was sent to."""
 
+    text: str = Field(description="what happened, where, by which limit and clause, since when, how late")
     steps: list[StepOut]
     findings: list[FindingOut]
     notices: list[NoticeOut]
 
     @classmethod
-    def of(cls, alert: Alert, steps: Sequence[Any], findings: Sequence[Any], notices: Sequence[Any]) -> Self:
+    def of(
+        cls, alert: Alert, text: str, steps: Sequence[Any], findings: Sequence[Any], notices: Sequence[Any]
+    ) -> Self:
         return cls(
             **dict(AlertOut.model_validate(alert)),
+            text=text,
             steps=[StepOut.model_validate(step) for step in steps],
             findings=[FindingOut.model_validate(finding) for finding in findings],
             notices=[NoticeOut.model_validate(notice) for notice in notices],

@@ -280,6 +280,9 @@ def test_an_alert_page_says_why_who_was_called_and_what_they_did(house: House) -
     assert page["confirmed"] is None
     assert page["confirm_due"] > NOW
     assert page["steps"][0]["event"] == "begun"
+    assert ("TI-1" in page["text"], "高高限" in page["text"], "AQ 3035" in page["text"]) == (True, True, True)
+    english = house.get(f"/alerts/{house.alerts[A]}", house.token(f"enterprise:{A}"), language="en")["text"]
+    assert "95 °C, limit 90 °C." in english
     assert page["findings"][0]["id"] == page["finding"]
     roles = {(notice["person"], notice["role"]) for notice in page["notices"]}
     assert (f"operator-{A}", "asked") in roles
