@@ -41,11 +41,13 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     raised: int  # arrival
     since: int  # event time at which the condition first held
     time: int  # event time of its newest finding
-    value: float | None
+    value: float | None  # the last that was known
+    value_time: int  # event time of that value
     limit: float | None
     unit: str
     clause: str
     version: str  # registry version by which it was judged
+    evidence: tuple[str, ...] = ()  # of its findings: points, readings, what went wrong
     holder: str = ""  # the person who confirmed or took over
     confirmed: int = 0
     acted: int = 0

@@ -340,7 +340,6 @@ class _Sheet:
             due=happening.due or (finding.arrival if finding else self._now),
             places=tuple(dict.fromkeys(nobody)),
             person=self._name(happening.person),
-            evidence=finding.evidence if finding and finding.subject == "system" else (),
         )
         accounts: dict[str, words.Account] = {}
         for call, person in people.values():
@@ -495,6 +494,7 @@ def _finding_row(finding: Finding, alert: str | None) -> dict[str, Any]:
 
 def _alert_row(alert: Alert) -> dict[str, Any]:
     row = asdict(alert)
+    row["evidence"] = msgspec.json.encode(alert.evidence).decode()
     row["next_due"] = lifecycle.next_due(alert)
     return row
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from alerting.alert import Alert, Answer, Condition, Detail, Outcome, Role, Step
 from registry.clock import DAY, MINUTE, SECOND
-from streams.finding import Finding, Tier
+from streams.finding import Finding, Phase, Tier
 
 CLOSE_AFTER = DAY
 """A tier IV alert that nobody confirmed closes itself so long after it ended, µs."""
@@ -527,6 +527,7 @@ def _raised(happening: Happening, tier: Tier) -> Alert:
         since=finding.since,
         time=finding.time,
         value=finding.value,
+        value_time=finding.time,
         limit=finding.limit,
         unit=finding.unit,
         clause=finding.clause,
@@ -535,12 +536,17 @@ def _raised(happening: Happening, tier: Tier) -> Alert:
 
 
 def _facts(old: Alert, finding: Finding) -> dict[str, Any]:
-    """What the alert now says of the plant. What ended keeps the limit and level that it was about."""
+    """What the alert now says of the plant. What ended keeps the limit and level that it was about, and what
+    is unknown its last known value. What is withdrawn was not measured anew, and names a version only."""
+    withdrawn = finding.phase is Phase.WITHDRAWN
+    measured = finding.value is not None and not withdrawn
     return {
         "finding": finding.id,
         "since": finding.since,
         "time": finding.time,
-        "value": finding.value,
+        "value": finding.value if measured else old.value,
+        "value_time": finding.time if measured else old.value_time,
+        "evidence": old.evidence if withdrawn else finding.evidence or old.evidence,
         "level": finding.level or old.level,
         "limit": old.limit if finding.limit is None else finding.limit,
         "unit": finding.unit or old.unit,

@@ -158,6 +158,7 @@ def to_alert(row: Row[Any] | Sequence[Any]) -> Alert:
     fields["tier"] = Tier(fields["tier"])
     fields["condition"] = Condition(fields["condition"])
     fields["answer"] = Answer(fields["answer"])
+    fields["evidence"] = msgspec.json.decode(fields["evidence"], type=tuple[str, ...])
     return Alert(**fields)
 
 

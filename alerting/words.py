@@ -1,17 +1,21 @@
 """Every word that people read, in Chinese and English: one catalogue, and the notices made from it."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from alerting.alert import Alert, Role
+from alerting.alert import Alert, Condition, Role
 from alerting.lifecycle import LATE, SYSTEM, Call, Event
 from registry.clock import SECOND
 from registry.model import Registry
 
 LANGUAGES = ("zh", "en")
+
+SHOWN = 5
+"""So many points are named; of more, their number is said."""
 
 HEARD_LATE = 10 * SECOND
 """An event that we heard of later than this is told with both times, µs."""
@@ -33,55 +37,92 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "rule.silent": ("没有数据", "has gone silent"),
     "rule.stuck": ("数值不变，疑似卡死", "does not change: it may be stuck"),
     "rule.range": ("超出物理量程", "is outside its physical range"),
-    "rule.disagreement": ("冗余测点读数不一致", "redundant points disagree"),
+    "rule.disagreement": ("读数不一致", "has points that disagree"),
     "rule.clock": ("设备时钟错误", "has a wrong clock"),
-    "rule.gateway.offline": ("网关离线", "is offline"),
-    "rule.system.journal": ("数据日志无法写入", "the journal cannot be written"),
-    "rule.system.lost": ("有数据丢失", "readings were lost"),
-    "rule.system.clock": ("系统时钟异常", "the system's clock is not right"),
-    "rule.system.desk": ("告警数据库异常", "the alert database is in trouble"),
-    "rule.system.configuration": ("新的配置未被接受", "a changed configuration was refused"),
+    "rule.gateway.offline": ("离线", "is offline"),
+    "rule.system.journal": ("数据日志无法写入", "cannot write its journal"),
+    "rule.system.broker": ("收不到消息服务器的数据", "hears nothing from the broker"),
+    "rule.system.judge": ("判断进程已停止", "has a judging process that stands still"),
+    "rule.system.engine": ("有数据无法判断", "could not judge what arrived"),
+    "rule.system.lost": ("丢失了数据", "has lost readings"),
+    "rule.system.clock": ("时钟异常", "has a clock that is not right"),
+    "rule.system.configuration": ("未接受新的配置", "refused a changed configuration"),
     "rule.other": ("触发规则 {rule}", "triggered rule {rule}"),
     # subjects
     "subject.point": ("{name}（{id}）", "{name} ({id})"),
-    "subject.point.unnamed": ("测点 {id}", "point {id}"),
-    "subject.gateway": ("网关 {id}", "gateway {id}"),
-    "subject.group": ("冗余组 {id}", "redundancy group {id}"),
-    "subject.system": ("烽火系统", "the Fenghuo system"),
+    "subject.point.unnamed": ("测点（{id}）", "point {id}"),
+    "subject.gateway": ("网关（{id}）", "gateway {id}"),
+    "subject.group": ("冗余组（{id}）", "redundancy group {id}"),
+    "subject.system": ("烽火系统", "Fenghuo"),
     # the parts of a notice
-    "title": ("{who}，{subject}{what}", "{who}, {subject} {what}"),
+    "statement": ("{subject}{what}", "{subject} {what}"),
+    "title": ("{who}，{statement}", "{who}, {statement}"),
+    "title.ended": ("{title}（现已结束）", "{title} (over now)"),
+    "title.unknown": ("{title}（现状未知）", "{title} (state now unknown)"),
     "title.asked": ("【{tier}】请确认：{title}", "[{tier}] please confirm: {title}"),
     "title.told": ("【{tier}】通知：{title}", "[{tier}] for information: {title}"),
     "where": ("{who}，{place}", "{who}, {place}"),
-    "happened": ("{where}：{subject}{what}。", "{where}: {subject} {what}."),
-    "value": ("当前值 {value}。", "Value {value}."),
-    "value.limit": ("当前值 {value}，限值 {limit}。", "Value {value}, limit {limit}."),
+    "happened": ("{where}：{statement}。", "{where}: {statement}."),
+    "happened.system": ("{statement}。", "{statement}."),
+    "now.ended": ("报警现已结束。", "The alarm is over now."),
+    "now.unknown": (
+        "现状未知：收不到有效数据。",
+        "Its present state is unknown: no valid data comes in.",
+    ),
+    "measure": ("值", "Value"),
+    "measure.rate": ("变化率", "Rate of change"),
+    "measure.disagreement": ("差值", "Spread"),
+    "measure.clock": ("时钟偏差", "Clock offset"),
+    "bound": ("限值", "limit"),
+    "bound.stuck": ("变化不超过", "changed by no more than"),
+    "bound.disagreement": ("允许差值", "allowed"),
+    "value.raised": ("报警时的{measure} {value}", "{measure} at the alarm: {value}"),
+    "value.last": ("截至 {time} 的{measure} {value}", "{measure} as of {time}: {value}"),
+    "value": ("{value}。", "{value}."),
+    "value.limit": ("{value}，{bound} {limit}。", "{value}, {bound} {limit}."),
     "clause": ("依据：{clause}。", "By {clause}."),
-    "evidence": ("详情：{evidence}。", "Details: {evidence}."),
+    "evidence.gateway.offline": ("涉及测点：{items}。", "Its points: {items}."),
+    "evidence.disagreement": ("各测点读数：{items}。", "They read: {items}."),
+    "evidence.clock": ("首先发现于测点 {items}。", "First seen at point {items}."),
+    "evidence.system.journal": (
+        "新数据暂存在消息服务器，可以写入后自动继续（{items}）。",
+        "New readings wait at the broker until it can be written again ({items}).",
+    ),
+    "evidence.system.broker": (
+        "在此期间不会发现任何异常（{items}）。",
+        "Nothing that happens meanwhile is seen ({items}).",
+    ),
+    "evidence.system.judge": (
+        "在此期间不会产生新的告警（{items}）。",
+        "No alert is raised meanwhile ({items}).",
+    ),
+    "evidence.system.engine": ("这一批数据未经判断（{items}）。", "That batch was not judged ({items})."),
+    "evidence.system.lost": ("这一段的历史数据不全（{items}）。", "The history has a hole there ({items})."),
+    "evidence.system.clock": ("各项时限可能不准（{items}）。", "Deadlines may be wrong ({items})."),
+    "evidence.system.configuration": (
+        "原配置继续有效（{items}）。",
+        "The old one stays in force ({items}).",
+    ),
     "tier_and_since": ("级别：{tier}。开始于 {since}。", "This is {tier}. Since {since}."),
     "late.heard": (
-        "迟到：{happened} 发生，{heard} 才收到。",
+        "延迟：{happened} 发生，{heard} 才收到。",
         "Late: it happened at {happened} and was heard of only at {heard}.",
     ),
     "late.told": (
-        "迟到：应在 {due} 通知，{now} 才发出。",
+        "延迟：应在 {due} 通知，{now} 才发出。",
         "Late: this was due at {due} and goes out only at {now}.",
     ),
     "reason.worsened": ("情况恶化，级别已升高。", "It has got worse: the tier was raised."),
     "reason.reopened": ("结束后又再次发生。", "It has begun again after it had ended."),
-    "reason.confirm_due": ("到时仍无人确认。", "Nobody has confirmed it in time."),
+    "reason.confirm_due": ("逾期无人确认。", "Nobody has confirmed it in time."),
     "reason.action_due": (
-        "已有人确认，但到时仍没有处置记录。",
+        "已有人确认，但逾期仍无处置记录。",
         "It was confirmed, but no action was recorded in time.",
     ),
-    "reason.return_due": ("已有人处理，但至今没有结束。", "It was dealt with, but it is still not over."),
+    "reason.return_due": ("此前已有人答复，但至今没有结束。", "It was answered, but it is still not over."),
     "reason.take_over": ("此告警已由 {person} 接手。", "{person} has taken over this alert."),
-    "reason.ended": (
-        "现场数据已恢复正常，但仍须有人确认。",
-        "The plant is back to normal, but it is still unanswered.",
-    ),
     "nobody": (
-        "注意：值班表上无人可以通知：{places}。请立即安排人员。",
+        "注意：以下单位无人值班：{places}。请立即安排人员。",
         "Attention: nobody on the rota can be asked: {places}. Please find somebody at once.",
     ),
     "ask": ("请在 {until} 前确认。", "Please confirm before {until}."),
@@ -115,17 +156,17 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "event.confirm": ("确认", "confirm"),
     "event.take_over": ("接手", "take-over"),
     "event.act": ("处置记录", "action"),
-    "event.confirm_due": ("到时未确认", "not confirmed in time"),
-    "event.action_due": ("到时未处置", "no action in time"),
+    "event.confirm_due": ("逾期未确认", "not confirmed in time"),
+    "event.action_due": ("逾期未处置", "no action in time"),
     "event.return_due": ("长时间未结束", "still not over"),
     "event.close_due": ("自动关闭", "closes itself"),
     # what a step did
     "step.asked": ("请 {people} 确认", "asked {people}"),
     "step.told": ("通知 {people}", "told {people}"),
     "step.nobody": ("{places} 无人值班", "nobody on duty at {places}"),
-    "step.seen": ("已阅，不算确认", "seen, which is no confirm"),
-    "step.late": ("迟了 {seconds} 秒", "{seconds} s late"),
-    "step.missed": ("期间漏问 {count} 次", "{count} askings fell away meanwhile"),
+    "step.seen": ("已阅（不计为确认）", "seen, which is no confirm"),
+    "step.late": ("延迟 {seconds} 秒", "{seconds} s late"),
+    "step.missed": ("期间漏发 {count} 次询问", "{count} requests were missed meanwhile"),
     "step.gap": ("之前缺少 {count} 条消息", "{count} messages before it are missing"),
     "step.closed": ("告警关闭：{reason}", "closed: {reason}"),
     "closed.answered": ("已答复", "answered"),
@@ -145,6 +186,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "outcome.closed": ("告警此前已关闭；您的答复已记录", "it was closed before; your answer is recorded"),
     # lists
     "list.and": ("、", ", "),
+    "list.capped": ("{items} … 等 {count} 点", "{items} … {count} points in all"),
     "sentences": ("", " "),
 }
 
@@ -185,7 +227,7 @@ class Occasion(NamedTuple):
     """Why a notice is written, now. Times in µs.
 
     due: when it should have been written. places: where nobody is on duty, if that is why.
-    person: who took over, if that is why. evidence: of the finding.
+    person: who took over, if that is why.
     """
 
     event: Event
@@ -193,7 +235,6 @@ class Occasion(NamedTuple):
     due: int
     places: tuple[str, ...] = ()
     person: str = ""
-    evidence: tuple[str, ...] = ()
 
 
 class Account(NamedTuple):
@@ -217,29 +258,28 @@ def account(alert: Alert, occasion: Occasion, registry: Registry, language: str)
     subject, place, video = _subject(registry, alert, language)
     what = rule(alert.rule, alert.level, language)
     where = say("where", language, who=who, place=place) if place else who
-    said = [say("happened", language, where=where, subject=subject, what=what)]
+    statement = say("statement", language, subject=subject, what=what)
+    key = "happened" if alert.enterprise else "happened.system"
+    said = [say(key, language, where=where, statement=statement)]
+    if alert.condition is not Condition.ACTIVE:
+        said.append(say(f"now.{alert.condition}", language))
     key = f"reason.{occasion.event}"
     if key in CATALOGUE:
         said.append(say(key, language, person=occasion.person))
-    elif alert.ended:
-        said.append(say("reason.ended", language))
-    if alert.value is not None:
-        value = quantity(alert.value, alert.unit)
-        if alert.limit is None:
-            said.append(say("value", language, value=value))
-        else:
-            limit = quantity(alert.limit, alert.unit)
-            said.append(say("value.limit", language, value=value, limit=limit))
+    said += _measured(alert, occasion.event, zone, language)
     if alert.clause:
         said.append(say("clause", language, clause=alert.clause))
-    if occasion.evidence:
-        said.append(say("evidence", language, evidence=say("list.and", language).join(occasion.evidence)))
+    key = f"evidence.{alert.rule}"
+    if alert.evidence and key in CATALOGUE:
+        said.append(say(key, language, items=_listed(alert.evidence, language)))
     said.append(say("tier_and_since", language, tier=tier, since=moment(alert.since, zone)))
     said += _lateness(alert, occasion, zone, language)
     if occasion.places:
         places = (place_name(registry, place, language) for place in occasion.places)
         said.append(say("nobody", language, places=say("list.and", language).join(places)))
-    title = say("title", language, who=who, subject=subject, what=what)
+    title = say("title", language, who=who, statement=statement) if alert.enterprise else statement
+    if alert.condition is not Condition.ACTIVE:
+        title = say(f"title.{alert.condition}", language, title=title)
     return Account(title, tier, say("sentences", language).join(said), video)
 
 
@@ -309,6 +349,35 @@ def _subject(registry: Registry, alert: Alert, language: str) -> tuple[str, str,
     name = points.name[row]
     key = "subject.point" if name and name != id else "subject.point.unnamed"
     return say(key, language, name=name, id=id), points.place[row], points.video[row]
+
+
+def _measured(alert: Alert, event: Event, zone: str, language: str) -> list[str]:
+    """The last known value and its limit, by the words of the rule, and of when it is."""
+    if alert.value is None:
+        return []
+    raised = event in (Event.BEGUN, Event.WORSENED, Event.REOPENED)
+    value = say(
+        "value.raised" if raised else "value.last",
+        language,
+        measure=say(_of_rule("measure", alert.rule), language),
+        value=quantity(alert.value, alert.unit),
+        time=moment(alert.value_time, zone),
+    )
+    if alert.limit is None:
+        return [say("value", language, value=value)]
+    bound = say(_of_rule("bound", alert.rule), language)
+    limit = quantity(alert.limit, alert.unit)
+    return [say("value.limit", language, value=value, bound=bound, limit=limit)]
+
+
+def _of_rule(key: str, rule: str) -> str:
+    return f"{key}.{rule}" if f"{key}.{rule}" in CATALOGUE else key
+
+
+def _listed(items: Sequence[str], language: str) -> str:
+    """The items, or the first of them and how many there are."""
+    text = say("list.and", language).join(items[:SHOWN])
+    return say("list.capped", language, items=text, count=len(items)) if len(items) > SHOWN else text
 
 
 def _lateness(alert: Alert, occasion: Occasion, zone: str, language: str) -> list[str]:

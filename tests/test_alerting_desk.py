@@ -42,6 +42,7 @@ from alerting.store import (
 )
 from alerting.tables import metadata
 from build import PointSpec, code, make_registry
+from fenghuo.system_findings import TIERS
 from registry.clock import HOUR, MINUTE, SECOND
 from registry.model import Contact, Duty, Person
 from streams.finding import Finding, Phase, Tier, finding_id
@@ -665,10 +666,10 @@ def test_a_notice_says_all_that_must_be_said(desk: Desk, engine: Engine) -> None
     asked, told = sorted(sent, key=lambda n: n.role)
     assert asked.title == "【III级（黄色）】请确认：企业 1，反应釜温度（TI-1101）达到或高于高高限"
     assert asked.text == (
-        "企业 1，一车间二楼：反应釜温度（TI-1101）达到或高于高高限。当前值 91.25 °C，限值 90 °C。"
+        "企业 1，一车间二楼：反应釜温度（TI-1101）达到或高于高高限。报警时的值 91.25 °C，限值 90 °C。"
         "依据：HG/T 20507-2014 5.2。级别：III级（黄色）。开始于 2026-11-21 16:00:00。"
-        "迟到：2026-11-21 16:00:00 发生，2026-11-21 16:01:00 才收到。"
-        "迟到：应在 2026-11-21 16:01:00 通知，2026-11-21 16:02:00 才发出。"
+        "延迟：2026-11-21 16:00:00 发生，2026-11-21 16:01:00 才收到。"
+        "延迟：应在 2026-11-21 16:01:00 通知，2026-11-21 16:02:00 才发出。"
         "请在 2026-11-21 16:07:00 前确认。现场视频：https://video.example/7"
     )
     assert "本条仅供知悉，无需确认。" in told.text
@@ -679,10 +680,96 @@ def test_a_notice_in_english(engine: Engine) -> None:
     Desk(engine, replace(REGISTRY, people=people)).round([message(tier=Tier.IV, level="H")], 1, T)
     _, _, (sent,) = look(engine)
     assert sent.text == (
-        "企业 1, 一车间二楼: 反应釜温度 (TI-1101) is at or above its high limit. Value 91.25 °C, limit 90 °C. "
-        "By HG/T 20507-2014 5.2. This is tier IV (blue). Since 2026-11-21 16:00:00. "
+        "企业 1, 一车间二楼: 反应釜温度 (TI-1101) is at or above its high limit. "
+        "Value at the alarm: 91.25 °C, limit 90 °C. By HG/T 20507-2014 5.2. This is tier IV (blue). "
+        "Since 2026-11-21 16:00:00. "
         "Please confirm before 2026-11-21 16:05:00. Live video: https://video.example/7"
     )
+
+
+def test_who_is_called_later_hears_that_it_is_over_or_unknown(desk: Desk, engine: Engine) -> None:
+    """The value is the last that was known, and of when; the reason of the call is a sentence of its own."""
+    unknown = message(Phase.UNKNOWN, 2, time=T + MINUTE, value=None)
+    over = message(Phase.ENDED, 3, time=T + 6 * MINUTE, value=70.0)
+    desk.round([message()], 1, T)
+    desk.round([unknown], 1, T + MINUTE)
+    desk.round([], None, T + 5 * MINUTE)
+    desk.round([over], 2, T + 6 * MINUTE)
+    desk.round([], None, T + 10 * MINUTE)
+    found, _, sent = look(engine)
+    first, second = (n for n in sent if n.step in (3, 5))
+    assert (
+        "高高限。现状未知：收不到有效数据。逾期无人确认。截至 2026-11-21 16:00:00 的值 91.25 °C" in first.text
+    )
+    assert first.title.endswith("高高限（现状未知）")
+    assert (
+        "高高限。报警现已结束。逾期无人确认。截至 2026-11-21 16:06:00 的值 70 °C，限值 90 °C。" in second.text
+    )
+    assert second.title.endswith("高高限（现已结束）")
+    assert (found.value, found.value_time) == (70.0, T + 6 * MINUTE)
+
+
+def test_a_limit_withdrawn_measured_nothing_and_says_nothing_of_the_plant(desk: Desk, engine: Engine) -> None:
+    gone = message(Phase.WITHDRAWN, 2, time=T + MINUTE, evidence=("v2",))
+    desk.round([message()], 1, T)
+    desk.round([gone], 1, T + MINUTE)
+    desk.round([], None, T + 5 * MINUTE)
+    _, _, sent = look(engine)
+    assert "截至 2026-11-21 16:00:00 的值 91.25 °C" in sent[-1].text
+    assert "正常" not in sent[-1].text
+
+
+OF_A_PLANT: dict[str, Any] = {
+    "gateway.offline": {"subject": "gateway:gw1", "value": None, "evidence": tuple(f"P-{n}" for n in range(200))},
+    "disagreement": {"subject": "group:R-101-T", "value": 3.25, "limit": 2.0, "evidence": ("TI-1 80", "TI-2 83.25")},
+    "clock": {"subject": "gateway:gw1", "value": -70.0, "limit": None, "unit": "s", "evidence": ("TI-1",)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rule", "language", "first", "then"),
+    [
+        (
+            "gateway.offline",
+            "zh",
+            "企业 1：网关（gw1）离线。",
+            "涉及测点：P-0、P-1、P-2、P-3、P-4 … 等 200 点。",
+        ),
+        ("gateway.offline", "en", "gateway gw1 is offline.", "P-4 … 200 points in all."),
+        ("disagreement", "zh", "冗余组（R-101-T）读数不一致。", "各测点读数：TI-1 80、TI-2 83.25。"),
+        ("disagreement", "zh", "差值 3.25 °C，允许差值 2 °C。", "各测点读数"),
+        ("disagreement", "en", "redundancy group R-101-T has points that disagree.", "Spread"),
+        ("clock", "zh", "网关（gw1）设备时钟错误。", "时钟偏差 -70 s。"),
+        ("clock", "en", "gateway gw1 has a wrong clock.", "First seen at point TI-1."),
+    ],
+)
+def test_what_it_stands_on_is_said_in_every_notice(
+    engine: Engine, rule: str, language: str, first: str, then: str
+) -> None:
+    people = {OPERATOR: Person(OPERATOR, "Ann", language, (Contact("phone", "1"),))}
+    desk = Desk(engine, replace(REGISTRY, people=people))
+    found = message(rule=rule, level="", tier=Tier.IV, **OF_A_PLANT[rule])
+    desk.round([found], 1, T)
+    desk.round([], None, T + 5 * MINUTE)
+    _, _, sent = look(engine, found.id)
+    assert len(sent) == 2
+    for notice in sent:
+        assert first in notice.text
+        assert then in notice.text
+
+
+@pytest.mark.parametrize("rule", TIERS)
+def test_of_itself_the_system_speaks_in_whole_sentences(engine: Engine, rule: str) -> None:
+    own = message(rule=rule, enterprise="", subject="system", level="", evidence=("Errno 28",), value=None)
+    desk = Desk(engine, REGISTRY)
+    desk.round([own], 1, T)
+    desk.round([], None, T + 5 * MINUTE)
+    _, _, sent = look(engine, own.id)
+    for notice in sent:
+        assert notice.text.startswith("烽火系统")
+        assert notice.text.count("系统") == notice.title.count("系统") == 1, notice.text
+        assert "（Errno 28）。" in notice.text
+    assert words.rule(rule, "", "en").startswith(("has ", "is ", "cannot ", "could ", "refused ", "hears "))
 
 
 @pytest.mark.parametrize(
