@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import threading
@@ -19,6 +20,7 @@ from alerting.alert import Condition, NoticeState
 from fenghuo.rehearsal import Rehearsal
 from ingest import journal
 from registry.clock import SECOND
+from simulators.gateway import rows
 from streams.finding import Phase, finding_id
 from tests.folders import write_registry
 from tests.servers import needs_mosquitto
@@ -208,14 +210,17 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_an_alert_and_back_pressure_never_a_loss(tmp_path: Path) -> None:
-    codes = write_registry(tmp_path / "registry", enterprises=1, points=1)
+    codes = write_registry(tmp_path / "registry", enterprises=1, points=2)
     with (
         small_disk(tmp_path / "disk", "48m") as disk,
         Rehearsal(disk, tmp_path / "registry", None) as running,
     ):
         plants = Plants(running, codes, 1, seed=3)
-        for _ in range(20):
+        for _ in range(
+            1200
+        ):  # until the journal's write-ahead log goes round: then the desk is the first to fail
             plants.publish()
+            wait(0.003)
         running.settle()
         hog = disk / "hog"
         with hog.open("wb", buffering=0) as file:  # all that the disk has left, but what is in reserve
@@ -225,11 +230,21 @@ def test_a_full_disk_is_an_alert_and_back_pressure_never_a_loss(tmp_path: Path) 
             except OSError:
                 pass
         before = len(heard(running))
+        time = running.now // 1000 * 1000
+        running.gateway(codes[0], "gw1").publish(rows(time, {"P2": 60.0}))
+        plants.sent.add((running.registry.rows[codes[0]]["P2"], time))
+        plants.begun.add(finding_id("limit.high", codes[0], "point:P2", time))
+        running.wait_for(
+            "the alert of what happened while the disk was full",
+            lambda: any(
+                ring["person"] == f"operator-{codes[0]}" and "P2" in ring["text"] for ring in running.rings()
+            ),
+        )
         for _ in range(300):
             plants.publish()
-        running.wait_for("the alert of the full disk", lambda: bool(findings(running, "system.journal")))
-        running.settle_notices()
-        assert any("system" in str(ring) or ring["person"] == "admin" for ring in running.rings())
+        running.wait_for(
+            "the alert of the full disk", lambda: any(r["person"] == "admin" for r in running.rings())
+        )
         hog.unlink()
         running.settle()
         running.settle_desk()
@@ -364,6 +379,34 @@ def test_notices_wait_for_a_dead_phone_and_say_so(tmp_path: Path) -> None:
         running.settle_notices()
         assert {ring["id"] for ring in running.rings()} == {notice.id for notice in running.notices(alert.id)}
         assert all(ring["repeat"] for ring in running.rings()), "the first call may have been heard"
+
+
+def test_a_port_that_is_taken_keeps_no_notice_from_going_out(tmp_path: Path) -> None:
+    codes = write_registry(tmp_path / "registry", enterprises=1, points=1)
+    with Rehearsal(tmp_path, tmp_path / "registry", 1_767_578_400 * SECOND) as running:
+        running.stop()
+        with socket.create_server(("127.0.0.1", int(running.url.rpartition(":")[2]))):
+            running.start(api=False)
+            running.publish(codes[0], "gw1", running.now, {"P1": 60.0})
+            running.settle()
+            [alert] = running.alerts()
+            running.settle_notices()
+            assert {ring["id"] for ring in running.rings()} == {
+                notice.id for notice in running.notices(alert.id)
+            }
+
+
+@pytest.mark.long
+def test_a_judge_that_stands_still_is_told_and_killed(tmp_path: Path) -> None:
+    write_registry(tmp_path / "registry", enterprises=1, points=1)
+    with Rehearsal(tmp_path, tmp_path / "registry", None) as running:
+        stopped = running.pid("judge")
+        os.kill(stopped, signal.SIGSTOP)
+        wait(25)
+        running.wait_for("the alert", lambda: any(alert.rule == "system.judge" for alert in running.alerts()))
+        wait(15)
+        running.wait_for("its end", lambda: not Path(f"/proc/{stopped}").exists())
+        running.await_judge()
 
 
 def test_a_mistake_in_the_registry_at_start_leaves_the_version_that_was(tmp_path: Path) -> None:
