@@ -30,6 +30,9 @@ __all__ = ["Backlog", "Collector", "Message"]
 READINGS = "fenghuo/v1/+/+/readings"
 STATUS = "fenghuo/v1/+/+/status"
 
+OVERHEAD = 100
+"""Bytes of memory that a message takes beside topic and payload: an empty one is not free."""
+
 FOREVER = 0xFFFFFFFF
 """Session expiry interval that means "never" (MQTT 5, 3.1.2.11.2)."""
 
@@ -43,8 +46,11 @@ class Backlog:
     """
 
     EVERY = 1.0
-    VALID = 5.0
-    """Seconds for which a returned echo is good: longer than any pause of a healthy process."""
+    VALID = 2.5
+    """Seconds for which a returned echo is good: the next one may be 1.5 s overdue, on a busy machine."""
+
+    LOST = 2 * VALID
+    """Seconds after which an echo is given up: a broker whose queue is full may drop it."""
 
     def __init__(self) -> None:
         self.refused = False
@@ -62,13 +68,13 @@ class Backlog:
 
     def due(self, at: float) -> bytes | None:
         """The echo to send now, or None."""
-        if self._token or at - self._sent < self.EVERY or self.refused:
+        if self.refused or at - self._sent < (self.LOST if self._token else self.EVERY):
             return None
         self._token, self._sent = secrets.token_bytes(8), at
         return self._token
 
     def echo(self, token: bytes) -> None:
-        """An echo arrived; one of an earlier connection or of another collector says nothing."""
+        """An echo arrived; one given up, of an earlier connection or of another collector says nothing."""
         if token == self._token:
             self._token, self._returned = b"", self._sent
 
@@ -126,7 +132,7 @@ class Collector:
         host, port: the broker.
         user, password: our account there; the user's name is also our client id, and so our session's.
         in_flight: messages that the broker may send us before we have acknowledged any.
-        batch_bytes: bytes of payload after which reading pauses until ``take``.
+        batch_bytes: bytes of memory, roughly, that messages may take before reading pauses until ``take``.
 
     Use from one thread. A turn of the owner's loop: wait until ``fileno`` is readable (or writable, if
     ``wants_write``) or a quarter of a second is over; ``service``; ``take``; make what was taken
@@ -273,7 +279,7 @@ class Collector:
             self._failure = ""
             try:
                 self._client.reconnect()
-            except OSError as error:  # refused, no route, no such name, too late
+            except (OSError, ValueError) as error:  # refused, no route, too late; no name can be like this
                 self._failure = str(error) or type(error).__name__
             self._wake_write.send(b"!")
 
@@ -288,8 +294,8 @@ class Collector:
         self._thread = None
         with contextlib.suppress(BlockingIOError):
             self._wake_read.recv(64)
-        if self._failure:
-            self._down(self._failure)
+        if self._failure or self._client.socket() is None:
+            self._down(self._failure or "the attempt to connect ended without a connection")
             return
         self._state = _State.OPEN
 
@@ -321,12 +327,12 @@ class Collector:
     def _on_subscribe(
         self, client: Client, _: Any, mid: int, reasons: list[ReasonCode], properties: Properties | None
     ) -> None:
-        readings, status, echo = reasons
-        if readings.is_failure or status.is_failure:
-            self._failure = f"the broker refused our subscription: {readings}, {status}"
+        if len(reasons) != 3 or any(reason.is_failure for reason in reasons[:2]):
+            told = ", ".join(str(reason) for reason in reasons)
+            self._failure = f"the broker refused our subscriptions: {told}"
             client.disconnect()
             return
-        self._backlog.refused |= echo.is_failure
+        self._backlog.refused |= reasons[2].is_failure
         self._state = _State.UP
         self._pause = self.BACK_OFF[0]
         self.problem = ""
@@ -368,10 +374,11 @@ class Collector:
         topic = topic_bytes.decode("utf-8", "replace")
         if topic == ECHO_TOPIC:
             self._backlog.echo(payload)
-            self._echoes.append([mid, self._unacknowledged])
-            self._acknowledge_echo(0)
+            if qos:
+                self._echoes.append([mid, self._unacknowledged])
+                self._acknowledge_echo(0)
             return
-        self._arrived_bytes += len(payload)
+        self._arrived_bytes += len(topic_bytes) + len(payload) + OVERHEAD
         self._unacknowledged += qos > 0
         self._arrived.append(Message(topic, payload, mid, qos, dup, retain, self._connection))
 

@@ -126,9 +126,9 @@ class User:
         self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         return self._answers.get(timeout=self.WITHIN)
 
-    def send(self, topic: str, payload: bytes) -> None:
-        """Publish with QoS 1 and wait for nothing."""
-        self._client.publish(topic, payload, qos=1)
+    def send(self, topic: str, payload: bytes, qos: int = 1) -> None:
+        """Publish and wait for nothing."""
+        self._client.publish(topic, payload, qos=qos)
 
     def publish_all(self, messages: Iterable[tuple[str, bytes]]) -> set[int]:
         """Publish many at once; the set of their reason codes."""

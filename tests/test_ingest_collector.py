@@ -16,7 +16,7 @@ from servers import PASSWORD, User, mosquitto, needs_mosquitto, publisher
 
 from build import PointSpec, code, make_registry
 from ingest.assemble import Assembler
-from ingest.broker import Account, Mosquitto, free_port
+from ingest.broker import ECHO_TOPIC, Account, Mosquitto, free_port
 from ingest.collector import Backlog, Collector
 from ingest.message import Message
 from registry.clock import SECOND, stopwatch
@@ -38,9 +38,17 @@ class Poison(Properties):
 
 @contextmanager
 def collecting(
-    port: int, *, user: str = "collector", password: str = PASSWORD, in_flight: int = 2000
+    port: int,
+    *,
+    host: str = "127.0.0.1",
+    user: str = "collector",
+    password: str = PASSWORD,
+    in_flight: int = 2000,
+    batch_bytes: int = 16 << 20,
 ) -> Iterator[Collector]:
-    collector = Collector("127.0.0.1", port, user=user, password=password, in_flight=in_flight)
+    collector = Collector(
+        host, port, user=user, password=password, in_flight=in_flight, batch_bytes=batch_bytes
+    )
     try:
         yield collector
         if collector.connected:
@@ -319,6 +327,35 @@ class TestRealBroker:
             assert letters == expected
             assert collector.counts["connected"] + collector.counts["connected_anew"] == 1
 
+    def test_an_echo_of_somebody_else_without_an_acknowledgement_ends_nothing(
+        self, server: Mosquitto
+    ) -> None:
+        with collecting(server.port) as collector:
+            connect(collector)
+            with User(server, "publisher") as gateway:
+                gateway.send(ECHO_TOPIC, b"not ours", qos=0)
+                until(collector, lambda _: collector.counts["messages"] >= 2)  # it, and our own first
+                for _ in range(2):  # the broker reads an acknowledgement before it answers
+                    gateway.publish(READINGS, b"after")
+                    taken = until(collector, lambda taken: len(taken) == 1)
+                    assert payloads(taken) == [b"after"]
+                    collector.acknowledge(taken)
+            assert collector.counts["connected"] + collector.counts["connected_anew"] == 1
+
+    def test_empty_messages_without_acknowledgement_also_fill_a_batch(self, server: Mosquitto) -> None:
+        with collecting(server.port, batch_bytes=2000) as collector:
+            connect(collector)
+            with User(server, "publisher") as gateway:
+                for _ in range(100):
+                    gateway.send(READINGS, b"", qos=0)
+                gateway.publish(READINGS, b"last")
+                batches = []
+                deadline = stopwatch() + WITHIN
+                while sum(batches) < 101:
+                    assert stopwatch() < deadline, batches
+                    batches.append(len(turn(collector)))
+            assert max(batches) <= 20
+
     def test_a_broker_that_refuses_the_echo_is_judged_by_the_window(self, tmp_path: Path) -> None:
         mute = Account("mute", PASSWORD, receive=("fenghuo/v1/#",))
         with (
@@ -370,6 +407,30 @@ def test_a_refused_connection_is_tried_again_with_a_pause_that_grows() -> None:
         assert "refused" in collector.problem.lower()
 
 
+def test_a_host_that_cannot_be_a_name_is_a_failure_to_connect() -> None:
+    with collecting(1883, host="a..b") as collector:
+        until(collector, lambda _: collector.counts["connect_failed"] >= 2)
+        assert collector.lost
+        assert "label" in collector.problem
+
+
+def test_a_broker_that_answers_other_subscriptions_than_ours_is_left() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as broker, collecting(broker.getsockname()[1]) as collector:
+        broker.settimeout(WITHIN)
+        until(collector, lambda _: collector.wants_write() or bool(select.select([broker], [], [], 0)[0]))
+        line, _ = broker.accept()
+        with line:
+            line.settimeout(WITHIN)
+            assert line.recv(4096)[0] == 0x10, "CONNECT"
+            line.sendall(b"\x20\x03\x00\x00\x00")  # CONNACK: success
+            until(collector, lambda _: bool(select.select([line], [], [], 0)[0]))
+            subscribe = line.recv(4096)
+            assert subscribe[0] == 0x82
+            line.sendall(b"\x90\x05" + subscribe[2:4] + b"\x00\x01\x01")  # SUBACK of two
+            until(collector, lambda _: collector.lost)
+        assert "refused our subscriptions: Granted QoS 1, Granted QoS 1" in collector.problem
+
+
 class TestBacklog:
     def test_only_a_returned_echo_shows_that_we_caught_up(self) -> None:
         backlog = Backlog()
@@ -377,7 +438,7 @@ class TestBacklog:
         backlog.connected(10.0)
         token = backlog.due(10.0)
         assert token
-        assert backlog.due(20.0) is None, "one at a time"
+        assert backlog.due(14.9) is None, "one at a time"
         assert not backlog.caught_up(10.1)
         backlog.echo(b"another's")
         assert not backlog.caught_up(10.1)
@@ -391,12 +452,27 @@ class TestBacklog:
         assert token
         backlog.echo(token)
         assert backlog.due(0.9) is None
-        assert backlog.caught_up(5.0)
+        assert backlog.caught_up(2.5)
+        assert not backlog.caught_up(2.6), "the next one, sent at 1.0 at the latest, is overdue"
         assert not backlog.caught_up(30.0), "we were stalled: what waited at the broker is not read yet"
         late = backlog.due(30.0)
         assert late
         backlog.echo(late)
-        assert backlog.caught_up(34.9)
+        assert backlog.caught_up(32.4)
+
+    def test_an_echo_that_the_broker_has_dropped_is_given_up(self) -> None:
+        backlog = Backlog()
+        backlog.connected(0.0)
+        dropped = backlog.due(0.0)
+        assert dropped
+        assert backlog.due(4.9) is None
+        again = backlog.due(5.0)
+        assert again
+        assert again != dropped
+        backlog.echo(dropped)
+        assert not backlog.caught_up(5.1), "too late to say anything"
+        backlog.echo(again)
+        assert backlog.caught_up(5.1)
 
     def test_an_echo_of_an_earlier_connection_says_nothing(self) -> None:
         backlog = Backlog()
