@@ -224,6 +224,8 @@ def city(compiled: Registry, mode: str, seconds: float, *, heavy: bool = False) 
                 "p99": said.alert_ms.p99,
                 "worst": said.alert_ms.worst,
             },
+            "judge_turn_ms": {"p50": said.round_ms.p50, "p99": said.round_ms.p99},
+            "judge_turns_per_s": round(said.round_ms.count / sent.seconds),
             "generator_lateness_p99_ms": sent.lateness.p99 if sent.lateness else None,
             "judge_memory_mb": round(_memory(running.processes["judge"].pid), 1),
             "journal_bytes_per_reading": round(said.journal_bytes / max(1, said.readings), 2),

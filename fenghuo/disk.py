@@ -13,12 +13,13 @@ class Disk:
     def __init__(self, journal: Journal, reserve: int) -> None:
         self._journal = journal
         self._reserve = reserve
+        self._held = journal.reserve_held
         self.journal_failed = ""  # why the last append failed; "" if it did not
         self.desk_failed = ""  # why the last desk round could not be written
 
     def journal_may_write(self) -> bool:
         """Whether there is room for readings beside what belongs to the desk."""
-        if self._journal.reserve_held or not self._reserve:
+        if self._held or not self._reserve:
             return True
         if self._journal.free() > self._reserve // 2:
             return True
@@ -30,9 +31,10 @@ class Disk:
         failed = self.journal_failed or self.desk_failed
         if failed:
             self._journal.release_reserve()
+            self._held = self._journal.reserve_held
             return failed
-        if self._journal.reserve_held or not self._reserve:
-            return ""
-        if self._journal.free() > 2 * self._reserve and self._journal.restore_reserve():
+        if not self._held and self._journal.free() > 2 * self._reserve:
+            self._held = self._journal.restore_reserve()
+        if self._held or not self._reserve:
             return ""
         return "the disk is nearly full: the reserve that keeps alerts alive is in use"

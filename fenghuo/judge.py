@@ -40,6 +40,9 @@ from streams.finding import Finding, Phase
 HOUSEKEEPING = 0.25
 """Seconds of real time between two looks at what does not come through a socket."""
 
+LOOK = 0.05
+"""Seconds of real time between two looks at what others did to the desk's deadlines."""
+
 DESK_TIMEOUT = 0.02
 """Seconds that the judge waits for a locked desk before it goes on journaling."""
 
@@ -82,7 +85,7 @@ class Judge:
         self._heard_at = stopwatch()
         self._snapshot_thread: threading.Thread | None = None
         self._round_ms, self._alert_ms = status.Samples(), status.Samples()
-        self._next_house = self._next_status = self._next_snapshot = self._next_retention = 0.0
+        self._next_look = self._next_house = self._next_status = self._next_snapshot = self._next_retention = 0.0
         self._values: LastValues | None = None
 
         self._begin_journal()
@@ -148,7 +151,8 @@ class Judge:
         begun = stopwatch()
         self._clock.poll()
         now = self._now()
-        self._look_at_deadlines()
+        if self._stepped or begun >= self._next_look:
+            self._look_at_deadlines()
         self._collector.service()
         if self._stepped and not self._collector.listening(now) and not self._collector.lost:
             self._keep_house(now)
@@ -269,7 +273,8 @@ class Judge:
         self._look_at_deadlines()
 
     def _look_at_deadlines(self) -> None:
-        """People's answers, in another process, move them too."""
+        """People's answers, in another process, move them too; never nearer than a moment away."""
+        self._next_look = stopwatch() + LOOK
         try:
             self._deadline = self._desk.next_deadline()
         except (DeskBusy, DeskUnwritable) as error:

@@ -397,6 +397,19 @@ def test_a_port_that_is_taken_keeps_no_notice_from_going_out(tmp_path: Path) -> 
 
 
 @pytest.mark.long
+def test_a_broker_that_is_not_heard_is_told_to_the_administrator(tmp_path: Path) -> None:
+    write_registry(tmp_path / "registry", enterprises=1, points=1)
+    with Rehearsal(tmp_path, tmp_path / "registry", None) as running:
+        broker = running.pid("broker")
+        os.kill(broker, signal.SIGSTOP)
+        wait(30)
+        running.wait_for("the alert", lambda: any(ring["person"] == "admin" for ring in running.rings()))
+        assert [alert.rule for alert in running.alerts()] == ["system.broker"]
+        os.kill(broker, signal.SIGCONT)
+        running.wait_for("its end", lambda: running.alerts()[0].condition is Condition.ENDED)
+
+
+@pytest.mark.long
 def test_a_judge_that_stands_still_is_told_and_killed(tmp_path: Path) -> None:
     write_registry(tmp_path / "registry", enterprises=1, points=1)
     with Rehearsal(tmp_path, tmp_path / "registry", None) as running:
