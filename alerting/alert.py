@@ -81,8 +81,10 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     step: int
     person: str
     role: Role
+    tier: Tier  # of the alert then; what is asked, and what is worse, goes first
     channel: str
     address: str
+    language: str
     title: str
     text: str
     due: int  # not to be sent before, µs

@@ -25,12 +25,19 @@ SIGNATURE = "X-Fenghuo-Signature"
 RETRY_STATUS = frozenset({408, 425, 429})
 """Statuses by which a receiver says "not taken, try again" (RFC 9110 §15.5.9, RFC 8470, RFC 6585)."""
 
+MISDIRECTED_STATUS = frozenset({*range(300, 400), 401, 403, 404})
+"""Statuses of a receiver that has moved, or has another secret or path: somebody will mend that."""
+
+LATE = MINUTE
+"""A notice that goes out so long after it was written says so, µs."""
+
 
 class Outcome(StrEnum):
     """What is known after one attempt."""
 
     DELIVERED = "delivered"  # the receiver said so
     REFUSED = "refused"  # the receiver will never take it: trying again is in vain
+    MISDIRECTED = "misdirected"  # the receiver is not, or not yet, set up for us: try again, slowly
     NOT_DELIVERED = "not_delivered"  # surely not delivered: try again, as if for the first time
     UNKNOWN = "unknown"  # may have been delivered: try again, marked as a repeat
 
@@ -81,7 +88,10 @@ class ChannelError(ValueError):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """The JSON body that a receiver gets. ``repeat``: it may have had this notice before."""
+    """The JSON body that a receiver gets.
+
+    repeat: it may have had this notice before. late_seconds: since it was written; 0 within a minute.
+    """
 
     id: str
     alert: str
@@ -93,12 +103,18 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     repeat: bool
     created: datetime
+    late_seconds: int
 
 
 # httpx writes every URL into its log, and a webhook's URL is often a secret itself.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def lateness(notice: Notice, now: int) -> int:
+    """How long ago the notice was written, µs; 0 if not long ago."""
+    return now - notice.created if now - notice.created > LATE else 0
 
 
 def sign(secret: bytes, timestamp: str, body: bytes) -> str:
@@ -161,6 +177,7 @@ class HttpChannel:
                 text=notice.text,
                 repeat=repeat,
                 created=EPOCH + timedelta(microseconds=notice.created),
+                late_seconds=lateness(notice, now) // SECOND,
             )
         )
         timestamp = str(now // SECOND)
@@ -198,6 +215,8 @@ def _judge(status: int) -> Delivery:
         return Delivery(Outcome.DELIVERED)
     if status in RETRY_STATUS:
         return Delivery(Outcome.NOT_DELIVERED, f"HTTP {status}")
+    if status in MISDIRECTED_STATUS:
+        return Delivery(Outcome.MISDIRECTED, f"HTTP {status}")
     if status < 500:
         return Delivery(Outcome.REFUSED, f"HTTP {status}")
     return Delivery(Outcome.UNKNOWN, f"HTTP {status}")

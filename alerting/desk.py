@@ -25,7 +25,7 @@ from alerting import lifecycle, tables, words
 from alerting.alert import Alert, Detail, Notice, Receipt, Role, Step
 from alerting.database import DeskBusy, DeskError, DeskUnwritable, Watch, execute_many, reading, writing
 from alerting.ladder import Ladder
-from alerting.lifecycle import REOPEN_WITHIN, Call, Event, Happening, Policy, Result
+from alerting.lifecycle import NOBODY, REOPEN_WITHIN, Call, Event, Happening, Policy, Result
 from alerting.store import ALERT_COLUMNS, OVER, to_alert
 from registry.model import Person, Registry
 from streams.finding import Finding, Tier
@@ -153,6 +153,17 @@ class Desk:
             sheet.write()
         alert = sheet.alerts[id]
         return Receipt(outcome=outcome, step=alert.step, alert=alert)
+
+
+def record_undelivered(connection: Connection, notices: Iterable[Notice], now: int) -> None:
+    """A step on its alert for each of these notices, which the sender has given up."""
+    for notice in notices:
+        alert = to_alert(connection.execute(_READ_ALERTS, {"ids": [notice.alert]}).one())
+        note = f"{notice.person}, {notice.channel}: {notice.error}"
+        result = lifecycle.step(alert, Happening(Event.UNDELIVERED, note=note), lambda _: NOBODY, now)
+        assert result is not None
+        execute_many(connection, _UPDATE_ALERTS, [_moved(_alert_row(result.alert))])
+        execute_many(connection, _INSERT_STEPS, [_step_row(result.step)])
 
 
 def absorbed(engine: Engine) -> int:
@@ -354,7 +365,7 @@ class _Sheet:
                 self.registry.time_zone,
                 language,
             )
-            self._notices += _notices(step, call.role, person, title, text)
+            self._notices += _notices(step, call.role, result.alert.tier, person, title, text)
         asked = tuple(id for id, (call, _) in people.items() if call.role is Role.ASKED)
         told = tuple(id for id, (call, _) in people.items() if call.role is Role.TOLD)
         return replace(step, detail=replace(step.detail, asked=asked, told=told, nobody=occasion.places))
@@ -466,12 +477,17 @@ def _insert_or_update(
     old: list[dict[str, Any]] = []
     for row in rows:
         if row["id"] in stored:
-            row["row"] = row.pop("id")
-            old.append(row)
+            old.append(_moved(row))
         else:
             new.append(row)
     execute_many(connection, inserting, new)
     execute_many(connection, updating, old)
+
+
+def _moved(row: dict[str, Any]) -> dict[str, Any]:
+    """A row to update: its id says which."""
+    row["row"] = row.pop("id")
+    return row
 
 
 def _finding_row(finding: Finding, alert: str | None) -> dict[str, Any]:
@@ -505,7 +521,7 @@ def _step_row(step: Step) -> dict[str, Any]:
     return row
 
 
-def _notices(step: Step, role: Role, person: Person, title: str, text: str) -> Iterator[Notice]:
+def _notices(step: Step, role: Role, tier: Tier, person: Person, title: str, text: str) -> Iterator[Notice]:
     """A notice for each contact of the person, each once."""
     seen: Counter[str] = Counter()
     for contact in dict.fromkeys(person.contacts):
@@ -518,8 +534,10 @@ def _notices(step: Step, role: Role, person: Person, title: str, text: str) -> I
             step=step.step,
             person=person.id,
             role=role,
+            tier=tier,
             channel=contact.channel,
             address=contact.address,
+            language=person.language,
             title=title,
             text=text,
             due=step.time,

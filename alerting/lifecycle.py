@@ -48,6 +48,8 @@ class Event(StrEnum):
     ACTION_DUE = "action_due"
     RETURN_DUE = "return_due"
     CLOSE_DUE = "close_due"
+    # the sender says
+    UNDELIVERED = "undelivered"  # a notice was given up
 
 
 DEADLINES = (Event.CONFIRM_DUE, Event.ACTION_DUE, Event.RETURN_DUE, Event.CLOSE_DUE)
@@ -162,7 +164,7 @@ TABLE: tuple[Row, ...] = (
     # A finding that has no alert. It need not be "begun": a worse level may be the first that has a tier.
     Row(_ANY, _NEW, (*_IS_ON, Event.CORRECTED), (), _ACTIVE, _UNCONFIRMED, _RING),
     Row(_ANY, _NEW, (Event.UNKNOWN,), (), _UNKNOWN, _UNCONFIRMED, _RING),
-    Row(_ANY, _NEW, (*_IS_OVER, *_PEOPLE, *DEADLINES)),
+    Row(_ANY, _NEW, (*_IS_OVER, *_PEOPLE, *DEADLINES, Event.UNDELIVERED)),
 
     # The plant is worse than what people answered to.
     Row(_ANY, _OPEN, _IS_ON, _WORSE, _ACTIVE, _UNCONFIRMED, _RING_WORSE),
@@ -219,6 +221,9 @@ TABLE: tuple[Row, ...] = (
     Row(_ANY, _WAITING + _CLOSED, _COME_BACK),
     Row(_ON, _WAITING, (Event.CLOSE_DUE,)),
     Row(_ANY, _HELD + _CLOSED, (Event.CLOSE_DUE,)),
+
+    # A notice was given up: the ladder is climbed by the clock, whether it was heard or not.
+    Row(_ANY, _OPEN + _CLOSED, (Event.UNDELIVERED,)),
 )
 # fmt: on
 
@@ -252,6 +257,10 @@ class Policy(NamedTuple):
     told: str
     places: tuple[str, ...]
     manned: tuple[bool, ...]
+
+
+NOBODY = Policy(1, 0, 1, "", (), ())
+"""For an event that calls nobody."""
 
 
 class Happening(NamedTuple):
@@ -414,7 +423,8 @@ def step(
         due=happening.due,
         late=late if late > LATE else 0,
         event=event,
-        actor=happening.person or ("engine" if finding else "clock"),
+        actor=happening.person
+        or ("engine" if finding else "sender" if event is Event.UNDELIVERED else "clock"),
         detail=Detail(
             finding=finding,
             note=happening.note,

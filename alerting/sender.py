@@ -5,25 +5,29 @@ again with a later due time. A row found "sending" at start was left by a sender
 delivered, so it is sent again, marked. There is one sender to a database.
 
 A notice is sent even if its alert has been closed meanwhile: the person was to know, and its text says what
-happened when. What could not be delivered for a day is given up: the row keeps the reason, and the alert has
-long climbed the ladder.
+happened when, how late it is, and what has become of the alert since. What could not be delivered for a day
+is given up (for an hour, where the receiver is set up wrongly): the row keeps the reason, the alert a step of
+it, and has long climbed the ladder.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 import structlog
-from sqlalchemy import Connection, Engine, bindparam, func, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, func, select, update
 from sqlalchemy.exc import DBAPIError
 
-from alerting.alert import Notice, NoticeState
-from alerting.channels import Channel, Delivery, Outcome
+from alerting import words
+from alerting.alert import Notice, NoticeState, Role
+from alerting.channels import Channel, Delivery, Outcome, lateness
 from alerting.database import DeskBusy, DeskUnwritable, reading, writing
-from alerting.tables import outbox
-from registry.clock import DAY, MINUTE, SECOND, Clock
+from alerting.desk import record_undelivered
+from alerting.tables import alerts, outbox
+from registry.clock import DAY, HOUR, MINUTE, SECOND, Clock
 
 POLL = 0.05
 """Seconds of real time between two looks at whether the database has changed."""
@@ -50,10 +54,16 @@ class Retry:
         return base * 3 // 4 + (base * spread >> 33)
 
 
+SLOW = Retry(first=MINUTE, longest=10 * MINUTE, give_up=HOUR)
+"""For a receiver that is not set up for us: somebody must mend that first."""
+
+
 def settle(notice: Notice, delivery: Delivery, now: int, retry: Retry) -> Notice:
     """The notice after an attempt (already counted in ``attempts``) whose outcome is known. Pure."""
     if delivery.outcome is Outcome.DELIVERED:
         return msgspec.structs.replace(notice, state=NoticeState.DELIVERED, delivered=now, error="")
+    if delivery.outcome is Outcome.MISDIRECTED:
+        retry = SLOW
     maybe = notice.maybe_delivered or delivery.outcome is Outcome.UNKNOWN
     due = notice.due
     if delivery.outcome is Outcome.REFUSED:
@@ -116,8 +126,8 @@ class Counts:
 class Sender:
     """One loop in the serving process; nothing is in memory only but which lines failed last.
 
-    Fresh notices go before retries, in the order in which they fell due. Attempts are timed by real time,
-    due times by the clock.
+    What is asked goes before what is told, then the worse tier, fresh notices before retries, in the order
+    in which they fell due. Attempts are timed by real time, due times by the clock.
     """
 
     def __init__(
@@ -245,7 +255,9 @@ class Sender:
                 call.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
         try:
-            await asyncio.to_thread(_exchange, self._engine, self._settled, lambda line: False, 0)
+            await asyncio.to_thread(
+                _exchange, self._engine, self._settled, lambda line: False, self._clock.now()
+            )
         except (DeskBusy, DeskUnwritable) as error:
             # They stand as "sending": the next start sends them again, marked.
             self._busy(error)
@@ -264,7 +276,14 @@ def idle(connection: Connection, now: int) -> bool:
     return connection.scalar(under_way) is None and connection.scalar(waiting) is None
 
 
-_ORDER = (outbox.c.attempts > 0, outbox.c.due, outbox.c.created, outbox.c.id)
+_ORDER = (
+    outbox.c.role != Role.ASKED,
+    -outbox.c.tier,
+    outbox.c.attempts > 0,
+    outbox.c.due,
+    outbox.c.created,
+    outbox.c.id,
+)
 _place = func.row_number().over(partition_by=(outbox.c.channel, outbox.c.address), order_by=_ORDER)
 _ranked = (
     select(outbox.c.id, outbox.c.channel, outbox.c.address, _place.label("place"))
@@ -287,6 +306,12 @@ CLAIM = (
     update(outbox)
     .where(outbox.c.id == bindparam("notice"))
     .values(state=NoticeState.SENDING, attempts=outbox.c.attempts + 1)
+)
+
+CLAIMED = (
+    select(outbox, alerts.c.confirmed.label("alert_confirmed"), alerts.c.closed.label("alert_closed"))
+    .join(alerts, alerts.c.id == outbox.c.alert)
+    .where(outbox.c.id.in_(bindparam("claimed", expanding=True)))
 )
 
 SETTLE = (
@@ -330,11 +355,23 @@ def _exchange(
     with writing(engine) as connection:
         if settled:
             connection.execute(SETTLE, [_settled_row(notice) for notice in settled])
+            record_undelivered(connection, (n for n in settled if n.state is NoticeState.FAILED), now)
         if claimed:
             connection.execute(CLAIM, [{"notice": notice} for notice in claimed])
-        rows = connection.execute(select(outbox).where(outbox.c.id.in_(claimed))).all()
-    by_id = {row.id: msgspec.convert(row, Notice, from_attributes=True) for row in rows}
+        rows = connection.execute(CLAIMED, {"claimed": claimed}).all()
+    by_id = {notice.id: notice for notice in (_to_send(row, now) for row in rows)}
     return [by_id[notice] for notice in claimed], next_due
+
+
+def _to_send(row: Row[Any], now: int) -> Notice:
+    """The notice as it goes out now: one that is late says so."""
+    notice = msgspec.convert(row, Notice, from_attributes=True)
+    late = lateness(notice, now)
+    if not late:
+        return notice
+    confirmed, closed = row.alert_confirmed > notice.created, row.alert_closed > notice.created
+    text = words.delayed(notice.text, notice.language, late, confirmed=confirmed, closed=closed)
+    return msgspec.structs.replace(notice, text=text)
 
 
 def _settled_row(notice: Notice) -> dict[str, object]:

@@ -173,6 +173,7 @@ def to_notice(row: Row[Any] | Sequence[Any]) -> Notice:
     """A notice from a row of NOTICE_COLUMNS."""
     fields = dict(zip(Notice.__struct_fields__, row, strict=True))
     fields["role"] = Role(fields["role"])
+    fields["tier"] = Tier(fields["tier"])
     fields["state"] = NoticeState(fields["state"])
     return Notice(**fields)
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from alerting.alert import Alert, Condition, Role
 from alerting.lifecycle import LATE, SYSTEM, Call, Event
-from registry.clock import SECOND
+from registry.clock import MINUTE, SECOND
 from registry.model import Registry
 
 LANGUAGES = ("zh", "en")
@@ -134,6 +134,13 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "told": ("本条仅供知悉，无需确认。", "This is for your information; no confirm is asked of you."),
     "told.holder": ("此告警由您负责。", "You hold this alert."),
     "video": ("现场视频：{video}", "Live video: {video}"),
+    # what the sender adds to a notice that goes out late
+    "delayed": (
+        "延迟：这条通知晚了 {minutes} 分钟才送出，以下是当时的内容。",
+        "Late: this notice goes out {minutes} min after it was written; what follows was said then.",
+    ),
+    "delayed.confirmed": ("此后已有人确认。", "Somebody has confirmed it since."),
+    "delayed.closed": ("此告警此后已关闭。", "The alert has been closed since."),
     # conditions and answers
     "condition.active": ("进行中", "active"),
     "condition.unknown": ("未知", "unknown"),
@@ -160,6 +167,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "event.action_due": ("逾期未处置", "no action in time"),
     "event.return_due": ("长时间未结束", "still not over"),
     "event.close_due": ("自动关闭", "closes itself"),
+    "event.undelivered": ("通知未能送达，已放弃", "a notice could not be delivered and was given up"),
     # what a step did
     "step.asked": ("请 {people} 确认", "asked {people}"),
     "step.told": ("通知 {people}", "told {people}"),
@@ -305,6 +313,16 @@ def notice(
         said.append(say("video", language, video=account.video))
     title = say(f"title.{call.role}", language, tier=account.tier, title=account.title)
     return title, say("sentences", language).join(said)
+
+
+def delayed(text: str, language: str, late: int, *, confirmed: bool, closed: bool) -> str:
+    """The text of a notice that goes out so late (µs), and what has become of the alert since."""
+    said = [say("delayed", language, minutes=late // MINUTE)]
+    if closed:
+        said.append(say("delayed.closed", language))
+    elif confirmed:
+        said.append(say("delayed.confirmed", language))
+    return say("sentences", language).join([*said, text])
 
 
 def rule(name: str, level: str, language: str) -> str:

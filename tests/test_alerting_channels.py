@@ -21,6 +21,7 @@ from alerting.channels import (
     verify,
 )
 from registry.clock import MINUTE, SECOND
+from streams.finding import Tier
 
 NOW = 1_795_334_400_000_000  # 2026-11-22T08:00:00Z
 SECRET = b"not a secret: a test"
@@ -33,8 +34,10 @@ def notice(address: str = "13800000001") -> Notice:
         step=3,
         person="wang",
         role=Role.ASKED,
+        tier=Tier.III,
         channel="phone",
         address=address,
+        language="zh",
         title="三级报警",
         text="反应釜温度 81.2 ℃ ≥ 80 ℃",
         due=NOW,
@@ -42,11 +45,11 @@ def notice(address: str = "13800000001") -> Notice:
     )
 
 
-def send(url: str, *, repeat: bool = False, timeout: float = 5.0) -> Delivery:
+def send(url: str, *, repeat: bool = False, timeout: float = 5.0, now: int = NOW) -> Delivery:
     async def call() -> Delivery:
         channel = HttpChannel(ChannelSettings(name="phone", base=url, timeout=timeout), SECRET)
         try:
-            return await channel.send(notice(), repeat=repeat, now=NOW)
+            return await channel.send(notice(), repeat=repeat, now=now)
         finally:
             await channel.close()
 
@@ -98,7 +101,15 @@ def test_a_ring_carries_the_whole_notice_and_a_signature_that_verifies(phone: Ph
     assert ring["path"].endswith("/13800000001"), "a gateway is told whom to call in the path too"
     assert ring["repeat"] is True
     assert ring["created"] == "2026-11-22T07:59:59Z"
+    assert msgspec.json.decode(ring["body"])["late_seconds"] == 0
     assert verify(SECRET, ring["timestamp"], ring["body"].encode(), ring["signature"], now=NOW)
+
+
+@pytest.mark.parametrize(("age", "late"), [(MINUTE, 0), (MINUTE + SECOND, 61)])
+def test_a_ring_says_how_late_it_is(phone: Phone, age: int, late: int) -> None:
+    phone.mode("ok")
+    send(phone.url, now=notice().created + age)
+    assert msgspec.json.decode(phone.rings()[-1]["body"])["late_seconds"] == late
 
 
 @pytest.mark.parametrize(
@@ -112,9 +123,12 @@ def test_a_ring_carries_the_whole_notice_and_a_signature_that_verifies(phone: Ph
         ("error:408", Outcome.NOT_DELIVERED, False),
         ("error:425", Outcome.NOT_DELIVERED, False),
         ("error:429", Outcome.NOT_DELIVERED, False),
-        ("error:404", Outcome.REFUSED, False),
         ("error:400", Outcome.REFUSED, False),
-        ("error:308", Outcome.REFUSED, False),
+        ("error:422", Outcome.REFUSED, False),
+        ("error:401", Outcome.MISDIRECTED, False),
+        ("error:403", Outcome.MISDIRECTED, False),
+        ("error:404", Outcome.MISDIRECTED, False),
+        ("error:308", Outcome.MISDIRECTED, False),
     ],
 )
 def test_every_way_a_call_can_end(phone: Phone, mode: str, outcome: Outcome, rung: bool) -> None:
@@ -161,7 +175,7 @@ def test_a_server_that_takes_no_connection_was_surely_not_reached() -> None:
 
 def test_redirects_are_not_followed() -> None:
     moved = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
-    assert asyncio.run(answer(moved)) == Delivery(Outcome.REFUSED, "HTTP 307")
+    assert asyncio.run(answer(moved)) == Delivery(Outcome.MISDIRECTED, "HTTP 307")
 
 
 def test_an_endless_answer_is_not_read() -> None:

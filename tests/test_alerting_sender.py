@@ -10,18 +10,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from phones import ROOT, Phone, until
 from sqlalchemy import Engine, func, insert, select, update
 
+from alerting import store
 from alerting.alert import Notice, NoticeState, Role
 from alerting.channels import Channel, ChannelSettings, Delivery, HttpChannel, Outcome
 from alerting.database import open_database, reading, writing
 from alerting.sender import Lines, Retry, Sender, settle
+from alerting.store import Scope
 from alerting.tables import alerts, metadata, outbox
-from registry.clock import DAY, MINUTE, SECOND, Clock, SystemClock
+from registry.clock import DAY, HOUR, MINUTE, SECOND, Clock, SystemClock
+from streams.finding import Tier
 
 NOW = 1_795_334_400_000_000  # 2026-11-22T08:00:00Z
 
@@ -35,7 +39,14 @@ def database(tmp_path: Path) -> Path:
         values: dict[str, Any] = {}
         for column in alerts.columns:
             values[column.name] = "" if column.type.python_type is str else 0
-        connection.execute(insert(alerts).values(values | {"id": "a1"}))
+        values |= {
+            "id": "a1",
+            "tier": Tier.III,
+            "condition": "active",
+            "answer": "unconfirmed",
+            "evidence": "[]",
+        }
+        connection.execute(insert(alerts).values(values))
     engine.dispose()
     return path
 
@@ -48,7 +59,15 @@ def engine(database: Path) -> Iterator[Engine]:
 
 
 def put(
-    engine: Engine, ids: Sequence[str], *, address: str = "", now: int = NOW, channel: str = "phone"
+    engine: Engine,
+    ids: Sequence[str],
+    *,
+    address: str = "",
+    now: int = NOW,
+    channel: str = "phone",
+    role: Role = Role.ASKED,
+    tier: Tier = Tier.III,
+    language: str = "zh",
 ) -> None:
     rows = [
         {
@@ -56,9 +75,11 @@ def put(
             "alert": "a1",
             "step": 1,
             "person": "wang",
-            "role": Role.ASKED,
+            "role": role,
+            "tier": tier,
             "channel": channel,
             "address": address or id,
+            "language": language,
             "title": "报警",
             "text": id,
             "due": now,
@@ -143,9 +164,11 @@ class Script:
     def __init__(self, *outcomes: Outcome) -> None:
         self.outcomes = list(outcomes)
         self.sent: list[tuple[str, bool]] = []
+        self.texts: list[str] = []
 
     async def send(self, notice: Notice, *, repeat: bool, now: int) -> Delivery:
         self.sent.append((notice.id, repeat))
+        self.texts.append(notice.text)
         outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
         return Delivery(outcome, "" if outcome is Outcome.DELIVERED else "as written")
 
@@ -195,7 +218,8 @@ def test_what_failed_together_does_not_come_back_together() -> None:
 def make(**changes: Any) -> Notice:
     fields: dict[str, Any] = {
         "id": "n", "alert": "a1", "step": 1, "person": "wang", "role": Role.ASKED, "channel": "phone",
-        "address": "1", "title": "", "text": "", "due": NOW, "created": NOW, "attempts": 1,
+        "tier": Tier.III, "language": "zh", "address": "1", "title": "", "text": "", "due": NOW, "created": NOW,
+        "attempts": 1,
         "state": NoticeState.SENDING,
     }  # fmt: skip
     return Notice(**(fields | changes))
@@ -210,11 +234,24 @@ def test_what_an_outcome_makes_of_a_notice(outcome: Outcome, maybe: bool, age: i
         return
     assert "why" in after.error
     assert after.maybe_delivered == (maybe or outcome is Outcome.UNKNOWN)
-    if outcome is Outcome.REFUSED or age >= DAY:
+    if outcome is Outcome.REFUSED or age >= (HOUR if outcome is Outcome.MISDIRECTED else DAY):
         assert after.state is NoticeState.FAILED
     else:
         assert after.state is NoticeState.WAITING
         assert after.due > NOW + age
+
+
+def test_a_receiver_that_is_set_up_wrongly_is_tried_slowly_for_an_hour() -> None:
+    notice, now, waits = make(), NOW, []
+    while notice.state is not NoticeState.FAILED:
+        notice = settle(notice, Delivery(Outcome.MISDIRECTED, "HTTP 401"), now, Retry())
+        waits.append((notice.due - now) / MINUTE)
+        now = notice.due
+        notice = msgspec.structs.replace(notice, attempts=notice.attempts + 1)
+    assert len(waits) < 12
+    assert all(wait <= 12.5 for wait in waits)
+    assert now - NOW >= HOUR
+    assert "HTTP 401" in notice.error
 
 
 def test_failing_lines_get_at_most_half_and_a_line_one_call() -> None:
@@ -259,6 +296,72 @@ def test_after_a_day_it_is_given_up_and_the_row_says_why(engine: Engine) -> None
     row = rows(engine)["n"]
     assert (row.state, row.error) == (NoticeState.FAILED, "given up after 1 attempts: as written")
     assert sender.counts.failed == 1
+
+
+@pytest.mark.parametrize(("outcome", "age"), [(Outcome.REFUSED, 0), (Outcome.NOT_DELIVERED, DAY)])
+def test_a_notice_given_up_stands_in_the_alerts_history(engine: Engine, outcome: Outcome, age: int) -> None:
+    clock = StillClock()
+    put(engine, ["n"], now=NOW - age)
+    with steps(engine, Script(outcome), clock) as (runner, sender):
+        runner.run(settled(sender, clock))
+    with reading(engine) as connection:
+        [step] = store.steps(connection, Scope(system=True), "a1")
+        known = store.alert(connection, Scope(system=True), "a1")
+    assert (step.step, step.event, step.actor, step.time) == (1, "undelivered", "sender", NOW)
+    assert "wang, phone: " in step.detail.note
+    assert "as written" in step.detail.note
+    assert known is not None
+    assert known.step == 1
+
+
+def test_what_is_asked_goes_first_then_what_is_worse_then_what_was_due_first(engine: Engine) -> None:
+    clock = StillClock()
+    channel = Script(Outcome.DELIVERED)
+    line = "13800000001"
+    put(engine, ["told II"], address=line, now=NOW - 9, role=Role.TOLD, tier=Tier.II)
+    put(engine, ["asked IV"], address=line, now=NOW - 8, tier=Tier.IV)
+    put(engine, ["asked II, second"], address=line, now=NOW - 6, tier=Tier.II)
+    put(engine, ["asked II, first"], address=line, now=NOW - 7, tier=Tier.II)
+    put(engine, ["asked I"], address=line, now=NOW, tier=Tier.I)
+    with steps(engine, channel, clock) as (runner, sender):
+        runner.run(settled(sender, clock))
+    order = ["asked I", "asked II, first", "asked II, second", "asked IV", "told II"]
+    assert [id for id, _ in channel.sent] == order
+
+
+@pytest.mark.parametrize(
+    ("language", "since", "said"),
+    [
+        ("zh", {}, "延迟：这条通知晚了 55 分钟才送出，以下是当时的内容。n"),
+        ("zh", {"confirmed": NOW}, "延迟：这条通知晚了 55 分钟才送出，以下是当时的内容。此后已有人确认。n"),
+        ("zh", {"confirmed": NOW, "closed": NOW}, "以下是当时的内容。此告警此后已关闭。n"),
+        ("zh", {"confirmed": NOW - HOUR}, "以下是当时的内容。n"),
+        ("en", {"confirmed": NOW}, "what follows was said then. Somebody has confirmed it since. n"),
+    ],
+)
+def test_a_notice_that_goes_out_late_says_so_and_what_happened_since(
+    engine: Engine, language: str, since: dict[str, int], said: str
+) -> None:
+    clock = StillClock()
+    put(engine, ["n"], now=NOW - 55 * MINUTE, language=language)
+    with writing(engine) as connection:
+        connection.execute(update(alerts).values(since or {"confirmed": 0}))
+    channel = Script(Outcome.DELIVERED)
+    with steps(engine, channel, clock) as (runner, sender):
+        runner.run(settled(sender, clock))
+    [text] = channel.texts
+    assert text.endswith(said)
+    assert text.startswith(("延迟", "Late"))
+    assert rows(engine)["n"].text == "n", "the outbox keeps what was written"
+
+
+def test_within_a_minute_nothing_is_said_of_it(engine: Engine) -> None:
+    clock = StillClock()
+    put(engine, ["n"], now=NOW - MINUTE)
+    channel = Script(Outcome.DELIVERED)
+    with steps(engine, channel, clock) as (runner, sender):
+        runner.run(settled(sender, clock))
+    assert channel.texts == ["n"]
 
 
 def test_a_refusal_is_not_tried_again(engine: Engine) -> None:
