@@ -14,6 +14,7 @@ measured.
 """
 
 import csv
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -83,21 +84,27 @@ def read(path: Path, columns: Map) -> Iterator[Batch]:
     """The rows of the file one by one, in its order.
 
     Raises:
-        RecordingError: a column is missing, or a field is neither empty nor a number, with its line.
+        RecordingError: a column is missing, a field is neither empty nor a number, with its line, or it is
+            no CSV file in UTF-8.
         OSError: the file cannot be read.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         table = csv.DictReader(file, strict=True)
         wanted = [columns.time_column, *(column for column, _ in columns.points)]
-        missing = [column for column in wanted if column not in (table.fieldnames or ())]
-        if missing:
-            raise RecordingError(f"{path}:1: no column {', '.join(missing)}")
-        for row in table:
-            where = f"{path}:{table.line_num}"
-            yield (
-                _time(row[columns.time_column], columns, where),
-                {point: _number(row[column], f"{where}: {column}") for column, point in columns.points},
-            )
+        try:
+            missing = [column for column in wanted if column not in (table.fieldnames or ())]
+            if missing:
+                raise RecordingError(f"{path}:1: no column {', '.join(missing)}")
+            for row in table:
+                where = f"{path}:{table.line_num}"
+                yield (
+                    _time(row[columns.time_column], columns, where),
+                    {point: _number(row[column], f"{where}: {column}") for column, point in columns.points},
+                )
+        except csv.Error as error:
+            raise RecordingError(f"{path}:{table.line_num}: not CSV: {error}") from None
+        except UnicodeDecodeError:
+            raise RecordingError(f"{path}: not UTF-8 (in Excel or WPS: save as “CSV UTF-8”)") from None
 
 
 def count(path: Path) -> int:
@@ -122,7 +129,7 @@ def _time(text: str | None, columns: Map, where: str) -> int:
     if columns.start is None:
         return _moment(text or "", f"{where}: {columns.time_column}")
     try:
-        return columns.start + int(Decimal(text or "") * columns.unit)
+        return columns.start + int(Decimal(_plain(text)) * columns.unit)
     except (InvalidOperation, ValueError, OverflowError):
         raise RecordingError(f"{where}: {columns.time_column}: {text!r} is not a number") from None
 
@@ -131,9 +138,19 @@ def _number(text: str | None, where: str) -> float | None:
     if text is None or not text.strip():
         return None
     try:
-        return float(text)
+        number = float(_plain(text))
     except ValueError:
-        raise RecordingError(f"{where}: {text!r} is not a number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise RecordingError(f"{where}: {text!r} is not a number")
+    return number
+
+
+def _plain(text: str | None) -> str:
+    """Python would read 1_000 as a thousand. Raises ValueError."""
+    if text is None or "_" in text:
+        raise ValueError
+    return text
 
 
 def _moment(text: str, where: str) -> int:

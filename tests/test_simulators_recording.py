@@ -60,6 +60,11 @@ def test_a_map_that_is_wrong_says_where(tmp_path: Path, change: tuple[str, str],
     [
         ("second,air\n0,1\n", "table.csv:1: no column methane"),
         ("second,air,methane\n0,1,high\n", "table.csv:2: methane: 'high' is not a number"),
+        ("second,air,methane\n0,1,nan\n", "table.csv:2: methane: 'nan' is not a number"),
+        ("second,air,methane\n0,-inf,1\n", "table.csv:2: air: '-inf' is not a number"),
+        ("second,air,methane\n0,1_000,1\n", "table.csv:2: air: '1_000' is not a number"),
+        ("second,air,methane\n1_0,1,1\n", "table.csv:2: second: '1_0' is not a number"),
+        ('second,air,methane\n0,1,"1\n', "table.csv:[12]: not CSV"),
         ("second,air,methane\nsoon,1,1\n", "table.csv:2: second: 'soon' is not a number"),
         ("second,air,methane\ninf,1,1\n", "table.csv:2: second: 'inf' is not a number"),
     ],
@@ -67,4 +72,11 @@ def test_a_map_that_is_wrong_says_where(tmp_path: Path, change: tuple[str, str],
 def test_a_file_that_is_wrong_says_where(tmp_path: Path, table: str, message: str):
     mapping, file = write(tmp_path, MAP, table)
     with pytest.raises(RecordingError, match=message):
+        list(read(file, read_map(mapping)))
+
+
+def test_a_file_in_another_encoding_is_said_to_be_so(tmp_path: Path):
+    mapping, file = write(tmp_path, MAP, "")
+    file.write_bytes("second,air,methane,瓦斯\n0,1,1,x\n".encode("gbk"))
+    with pytest.raises(RecordingError, match="not UTF-8"):
         list(read(file, read_map(mapping)))

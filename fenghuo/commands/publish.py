@@ -1,15 +1,16 @@
 """`fenghuo publish-file`: play a recording as if its plant were alive, over real MQTT."""
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fenghuo.settings import Broker
 from registry.clock import pause, stopwatch
 from simulators import recording
 from simulators.gateway import Gateway, GatewayError, rows
@@ -21,7 +22,7 @@ def publish_file(
     file: Annotated[Path, typer.Argument(help="Recording (CSV).")],
     map_: Annotated[Path, typer.Option("--map", help="Which column is which point (YAML).")],
     speed: Annotated[
-        float, typer.Option(help="Times faster than it was; 0 is as fast as the broker takes it.")
+        float, typer.Option(min=0, help="Times faster than it was; 0 is as fast as the broker takes it.")
     ] = 1,
     broker: Annotated[str, typer.Option(help="mqtt://HOST:PORT")] = "mqtt://127.0.0.1:1883",
     user: Annotated[str | None, typer.Option(help="Broker's user; by default ENTERPRISE/GATEWAY.")] = None,
@@ -35,24 +36,31 @@ def publish_file(
     Example: `fenghuo publish-file methane.csv --map tests/data/mine/map.yaml --speed 60`
     """
     try:
+        place = Broker(url=broker)
         columns = recording.read_map(map_)
-        place = urlsplit(broker)
-        gateway = Gateway(
-            place.hostname or "127.0.0.1",
-            place.port or 1883,
-            columns.enterprise,
-            columns.gateway,
-            user=user,
-            password=password or os.environ.get("FENGHUO_GATEWAY_PASSWORD"),
-        )
-        sent = asyncio.run(_play(gateway, file, columns, speed))
-    except (recording.RecordingError, GatewayError, OSError) as error:
-        stderr.print(f"[red]{error}[/]", soft_wrap=True)
-        raise typer.Exit(1) from error
+        total = recording.count(file)
+    except ValidationError as error:
+        raise typer.BadParameter("expected mqtt://HOST:PORT", param_hint="--broker") from error
+    except (recording.RecordingError, OSError) as error:
+        raise _failure(error) from error
+    gateway = Gateway(
+        place.host, place.port, columns.enterprise, columns.gateway, user=user, password=password or None
+    )
+    try:
+        sent = asyncio.run(_play(gateway, file, columns, speed, total))
+    except (recording.RecordingError, GatewayError) as error:
+        raise _failure(error) from error
+    except OSError as error:
+        raise _failure(f"{broker}: {error}") from error
     stderr.print(f"{sent} rows published and acknowledged by the broker")
 
 
-async def _play(gateway: Gateway, file: Path, columns: recording.Map, speed: float) -> int:
+def _failure(why: object) -> typer.Exit:
+    stderr.print(f"[red]{escape(str(why))}[/]", soft_wrap=True)
+    return typer.Exit(1)
+
+
+async def _play(gateway: Gateway, file: Path, columns: recording.Map, speed: float, total: int) -> int:
     bar = Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -62,7 +70,7 @@ async def _play(gateway: Gateway, file: Path, columns: recording.Map, speed: flo
     )
     sent = 0
     with gateway, bar:
-        task = bar.add_task(file.name, total=recording.count(file))
+        task = bar.add_task(file.name, total=total)
         begun, first = stopwatch(), None
         for time, values in recording.read(file, columns):
             first = time if first is None else first
