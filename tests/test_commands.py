@@ -5,16 +5,26 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from fastapi import FastAPI
+from sqlalchemy import Engine
+from test_console_api import served
 from typer.testing import CliRunner, Result
 
+from alerting import words
 from alerting.database import open_database, upgrade
+from alerting.desk import Desk
 from console import tokens
+from console.api import Dependencies, create_app
+from console.scope import Scope
 from fenghuo import settings
 from fenghuo.__main__ import app
 from fenghuo.commands import doctor
@@ -22,8 +32,9 @@ from ingest.broker import free_port
 from ingest.journal import Journal
 from ingest.readings import Round
 from registry import versions
-from registry.clock import HOUR, SECOND, stopwatch
+from registry.clock import HOUR, MINUTE, SECOND, stopwatch
 from registry.compile import compile_folder
+from streams.finding import Finding, Phase, Tier, finding_id
 from tests.build import code
 from tests.folders import write_registry
 
@@ -265,3 +276,167 @@ def test_a_desk_that_cannot_be_read_is_said_in_a_line(data: Path) -> None:
     (data / "desk.sqlite").write_bytes(b"something else" * 1000)
     said = run("token", "list", "--data", data)
     assert (said.exit_code, said.stderr) == (1, "file is not a database\n")
+
+
+# -- alerts ------------------------------------------------------------------------------------------
+
+FLOOD = 1_250
+
+
+@dataclass
+class Api:
+    """A running API: its address, and the ids of its alerts, the oldest first."""
+
+    url: str
+    database: Engine
+    alerts: list[str]
+
+    def run(self, *arguments: str, person: str = "", **environment: str) -> Result:
+        """The command with a token that sees everything and speaks for the person."""
+        scope = Scope.parse("system")
+        token = tokens.create(self.database, name="t", scope=scope, person=person, now=NOW)
+        given = {"FENGHUO_URL": self.url, "FENGHUO_TOKEN": token, **environment}
+        return run("alerts", *arguments, **given)
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """An API over a desk on which a flood has broken in."""
+    folder = tmp_path_factory.mktemp("flood")
+    [plant] = write_registry(folder / "registry", enterprises=1, points=FLOOD)
+    registry = compile_folder(folder / "registry")
+    database = open_database(folder / "desk.sqlite")
+    upgrade(database)
+    desk = Desk(database, registry)
+    found = [
+        Finding(
+            id=finding_id("limit.high", plant, f"point:P{number}", NOW + number), seq=1, rule="limit.high",
+            enterprise=plant, subject=f"point:P{number}", phase=Phase.BEGUN, since=NOW, time=NOW,
+            arrival=NOW + number, level="HH", tier=Tier.II, value=55.0, limit=50.0, unit="%LEL",
+            clause="GB/T 50493", version=registry.version,
+        )
+        for number in range(1, FLOOD + 1)
+    ]  # fmt: skip
+    for offset, finding in enumerate(found[:3], 1):
+        desk.round([finding], offset, NOW + offset)
+    desk.round(found[3:], 4, NOW + 4)
+    clock = SimpleNamespace(now=lambda: NOW + MINUTE)
+    app_ = create_app(
+        Dependencies(
+            desk, database, lambda: registry, clock, folder / "journal", folder / "values", lambda: None
+        )
+    )
+    with served(app_) as client:
+        yield Api(str(client.base_url).rstrip("/"), database, [finding.id for finding in found])
+    database.dispose()
+
+
+def test_a_list_in_a_flood_says_how_many_more_there_are(api: Api) -> None:
+    listed = api.run("list").stdout
+    assert listed.count("is at or above its high-high limit") == 1_000
+    assert "and 250 more, older ones" in listed
+
+
+def test_an_alert_of_a_flood_is_found_by_the_first_characters_of_its_id(api: Api) -> None:
+    oldest = api.alerts[0]
+    shown = api.run("show", oldest[:12]).stdout
+    assert "P1 is at or above its high-high limit" in shown
+    assert "55 %LEL, limit 50 %LEL. By GB/T 50493." in " ".join(shown.split())
+    nothing = api.run("show", "zz")
+    assert (nothing.exit_code, nothing.stderr) == (1, "0 alerts begin with 'zz'; expected exactly one\n")
+    many = api.run("show", "")
+    assert f"{FLOOD} alerts begin with ''" in many.stderr
+
+
+def test_answers_are_said_in_words_and_stand_in_the_history(api: Api) -> None:
+    alert = api.alerts[1]
+    operator = f"operator-{code(1)}"
+    said = [
+        api.run("confirm", alert, person="east-duty"),
+        api.run("confirm", alert[:12], "--note", "on my [way]", person=operator),
+        api.run("confirm", alert, "--language", "zh", person=operator),
+        api.run("act", alert, "valve shut", person=operator),
+        api.run("take-over", alert, person="city-duty"),
+    ]
+    assert [answer.stdout for answer in said] == [
+        words.say("outcome.seen", "en") + "\n",
+        words.say("outcome.confirmed", "en") + "\n",
+        words.say("outcome.again", "zh") + "\n",
+        words.say("outcome.acted", "en") + "\n",
+        words.say("outcome.taken_over", "en") + "\n",
+    ]
+    shown = api.run("show", alert).stdout
+    for line in (
+        f"asked {operator}; told east-duty",
+        "seen, which is no confirm",
+        "“on my [way]”",
+        "“valve shut”",
+    ):
+        assert line in shown
+    assert "{" not in shown, "words, not data"
+    chinese = api.run("show", alert, FENGHUO_LANGUAGE="zh").stdout
+    assert words.say("event.begun", "zh") in chinese
+    assert "高高限" in chinese
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said", "status"),
+    [
+        (("list",), {"FENGHUO_TOKEN": ""}, "`fenghuo token create --help` says how to make one", 2),
+        (("list",), {"FENGHUO_TOKEN": "wrong"}, "This token is not valid there", 1),
+        (("list",), {"FENGHUO_TOKEN": "秘密"}, "That is no token", 2),
+        (("list",), {"FENGHUO_URL": "http://127.0.0.1:1"}, "Is `fenghuo serve` running there?", 1),
+        (("list",), {"FENGHUO_URL": "localhost"}, "Is `fenghuo serve` running there?", 1),
+        (("list",), {"FENGHUO_URL": "http://[::1"}, "Is `fenghuo serve` running there?", 1),
+        (("confirm", "0" * 20), {}, "there is nothing of this name", 1),
+    ],
+)
+def test_alerts_refuse_in_plain_words(
+    api: Api, arguments: tuple[str, ...], environment: dict[str, str], said: str, status: int
+) -> None:
+    result = api.run(*arguments, **environment)
+    assert (result.exit_code, result.stdout) == (status, "")
+    assert said in result.stderr
+    assert not environment.get("FENGHUO_TOKEN") or environment["FENGHUO_TOKEN"] not in result.stderr
+
+
+def test_what_is_not_our_api_is_said_to_be_so(api: Api) -> None:
+    with served(FastAPI()) as client:
+        result = api.run("list", "--url", str(client.base_url))
+    assert (result.exit_code, "is not Fenghuo" in result.stderr) == (1, True)
+
+
+# -- publish-file ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nowhere.csv",), "No such file or directory: 'nowhere.csv'"),
+        (("r.csv", "--broker", "localhost"), "--broker: expected mqtt://HOST:PORT"),
+        (("r.csv", "--broker", "mqtt://127.0.0.1:x"), "--broker: expected mqtt://HOST:PORT"),
+        (("r.csv", "--broker", "mqtt://127.0.0.1:1"), "mqtt://127.0.0.1:1: "),
+        (("r.csv", "--speed", "-1"), "greater than or equal to 0"),
+        (("r.csv", "--map", "r.csv"), "r.csv: "),
+    ],
+)
+def test_publish_file_refuses_in_plain_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("r.csv").write_text("second\n0\n", "utf-8")
+    result = run("publish-file", "--map", MINE.parent / "map.yaml", *arguments)
+    assert result.exit_code in (1, 2)
+    assert said in result.stderr
+
+
+# -- check -------------------------------------------------------------------------------------------
+
+
+def test_check_says_every_mistake_and_takes_no_name_for_a_colour(tmp_path: Path) -> None:
+    write_registry(tmp_path / "r")
+    assert "No mistakes" in run("check", tmp_path / "r").stdout
+    (tmp_path / "r" / "points").mkdir()
+    (tmp_path / "r" / "points" / "[red]a.CSV").write_text("", "utf-8")
+    result = run("check", tmp_path / "r")
+    assert (result.exit_code, "points/[red]a.CSV:1" in result.stdout) == (1, True)

@@ -1,108 +1,153 @@
 """`fenghuo alerts`: read and answer alerts from a terminal, through the API."""
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from itertools import islice
+from typing import Annotated, Any, Literal
 
 import httpx
 import typer
 from rich.console import Console
+from rich.markup import escape
 
+from alerting import words
 from fenghuo import screen
 
 app = typer.Typer(no_args_is_help=True, help="Read and answer alerts.")
 console = Console()
+stderr = Console(stderr=True, highlight=False)
 
-Url = Annotated[str, typer.Option(help="Where the API is.", envvar="FENGHUO_URL")]
+Url = Annotated[str, typer.Option(help="Where the API is.", envvar="FENGHUO_URL", show_envvar=True)]
 Token = Annotated[str, typer.Option(help="Token of the API.", envvar="FENGHUO_TOKEN", show_envvar=True)]
+Language = Annotated[
+    Literal["en", "zh"], typer.Option(help="Words in it.", envvar="FENGHUO_LANGUAGE", show_envvar=True)
+]
 HERE = "http://127.0.0.1:8420"
+
+MOST = 1_000
+"""Alerts that are shown at most."""
+
+COUNTED = 10_000
+"""Alerts that are counted at most: beyond, "or more" is enough to know."""
+
+HOW = "Give --token or FENGHUO_TOKEN; `fenghuo token create --help` says how to make one."
 
 
 @app.command("list")
 def list_(
-    token: Token,
+    token: Token = "",
     url: Url = HERE,
+    language: Language = "en",
     all_: Annotated[bool, typer.Option("--all", help="Closed ones too.")] = False,
 ) -> None:
     """List the alerts that this token may see, the newest first.
 
     Example: `fenghuo alerts list`
     """
-    found = _call("GET", url, token, "/alerts", params=None if all_ else {"open": "true"})
-    console.print(screen.alerts_table(found["items"]))
+    found = _pages(url, token, {} if all_ else {"open": "true"})
+    shown = list(islice(found, MOST))
+    console.print(screen.alerts_table(shown, language) if shown else "No alerts.")
+    more = sum(1 for _ in islice(found, COUNTED))
+    if more:
+        console.print(f"[bold]and {more:,}{' or' if more == COUNTED else ''} more, older ones[/]")
 
 
 @app.command()
 def show(
     alert: Annotated[str, typer.Argument(help="Alert id; its first characters are enough.")],
-    token: Token,
+    token: Token = "",
     url: Url = HERE,
+    language: Language = "en",
 ) -> None:
     """Show one alert: why it rang, who was called, what they did.
 
     Example: `fenghuo alerts show 4be1`
     """
-    console.print(screen.alert_page(_call("GET", url, token, f"/alerts/{_whole(url, token, alert)}")))
+    found = _call("GET", url, token, f"/alerts/{_whole(url, token, alert)}", params={"language": language})
+    console.print(screen.alert_page(found, language))
 
 
 @app.command()
 def confirm(
     alert: Annotated[str, typer.Argument(help="Alert id; its first characters are enough.")],
-    token: Token,
+    token: Token = "",
     note: Annotated[str, typer.Option(help="Anything to be recorded.")] = "",
     url: Url = HERE,
+    language: Language = "en",
 ) -> None:
     """Say that you have it: stops the clock, if you were asked.
 
     Example: `fenghuo alerts confirm 4be1`
     """
-    _answer(url, token, alert, "confirm", note)
+    _answer(url, token, alert, "confirm", note, language)
 
 
 @app.command("take-over")
 def take_over(
     alert: Annotated[str, typer.Argument(help="Alert id; its first characters are enough.")],
-    token: Token,
+    token: Token = "",
     note: Annotated[str, typer.Option(help="Anything to be recorded.")] = "",
     url: Url = HERE,
+    language: Language = "en",
 ) -> None:
     """Make it yours although another was asked.
 
     Example: `fenghuo alerts take-over 4be1 --note "on site already"`
     """
-    _answer(url, token, alert, "take-over", note)
+    _answer(url, token, alert, "take-over", note, language)
 
 
 @app.command()
 def act(
     alert: Annotated[str, typer.Argument(help="Alert id; its first characters are enough.")],
     note: Annotated[str, typer.Argument(help="What was done.")],
-    token: Token,
+    token: Token = "",
     url: Url = HERE,
+    language: Language = "en",
 ) -> None:
     """Record what was done about it.
 
     Example: `fenghuo alerts act 4be1 "cooling pump restarted"`
     """
-    _answer(url, token, alert, "act", note)
+    _answer(url, token, alert, "act", note, language)
 
 
-def _answer(url: str, token: str, alert: str, verb: str, note: str) -> None:
+def _answer(url: str, token: str, alert: str, verb: str, note: str, language: str) -> None:
     receipt = _call("POST", url, token, f"/alerts/{_whole(url, token, alert)}/{verb}", json={"note": note})
-    console.print(f"[green]{receipt['outcome']}[/] {receipt.get('text', '')}")
+    console.print(f"[green]{words.say('outcome.' + receipt['outcome'], language)}[/]")
 
 
 def _whole(url: str, token: str, start: str) -> str:
-    """The whole id of the one alert that begins so."""
+    """The whole id of the one alert that begins so: of the open ones if one does, else of all."""
     if len(start) == 20:
         return start
-    found = _call("GET", url, token, "/alerts", params={"limit": "200"})["items"]
-    matching = [str(item["id"]) for item in found if str(item["id"]).startswith(start)]
+    matching: list[str] = []
+    for filters in ({"open": "true"}, {"open": "false"}):
+        matching += [
+            a["id"] for a in islice(_pages(url, token, filters), COUNTED) if a["id"].startswith(start)
+        ]
+        if matching:
+            break
     if len(matching) != 1:
-        console.print(f"[red]{len(matching)} alerts begin with {start!r}; expected exactly one[/]")
-        raise typer.Exit(1)
+        raise _failure(f"{len(matching)} alerts begin with {start!r}; expected exactly one")
     return matching[0]
 
 
+def _pages(url: str, token: str, filters: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Alerts of all pages, the newest first, asked for as they are needed."""
+    asked = {"limit": "200", **filters}
+    while True:
+        page = _call("GET", url, token, "/alerts", params=asked)
+        yield from page["items"]
+        if page["next"] is None:
+            return
+        asked["cursor"] = page["next"]
+
+
 def _call(method: str, url: str, token: str, path: str, **options: Any) -> Any:
+    if not token:
+        raise _failure(f"No token. {HOW}", 2)
+    if not token.isascii() or not token.isprintable():  # httpx would show it in its complaint
+        raise _failure(f"That is no token. {HOW}", 2)
     try:
         answer = httpx.request(
             method,
@@ -111,10 +156,18 @@ def _call(method: str, url: str, token: str, path: str, **options: Any) -> Any:
             trust_env=False,
             **options,
         )
-    except httpx.HTTPError as error:
-        console.print(f"[red]No answer from {url}: {error}[/] Is `fenghuo serve` running there?")
-        raise typer.Exit(1) from error
-    if answer.is_error:
-        console.print(f"[red]{answer.status_code}: {answer.json()['error']['message']}[/]")
-        raise typer.Exit(1)
-    return answer.json()
+        said = answer.json()
+        if not answer.is_error:
+            return said
+        why = said["error"]["message"]
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise _failure(f"No answer from {url} ({error}). Is `fenghuo serve` running there?") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _failure(f"What answers at {url} is not Fenghuo. Give --url or FENGHUO_URL.") from error
+    raise _failure(f"This token is not valid there. {HOW}" if answer.status_code == 401 else why)
+
+
+def _failure(why: str, status: int = 1) -> typer.Exit:
+    """Say why, for people; the exception that ends the command."""
+    stderr.print(f"[red]{escape(why)}[/]", soft_wrap=True)
+    return typer.Exit(status)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from registry.compile import compile_folder
@@ -23,9 +24,10 @@ def check(folder: Annotated[Path, typer.Argument(help="Registry folder.")]) -> N
     try:
         registry = compile_folder(folder)
     except RegistryErrors as error:
-        table = Table("where", "what", title=f"{len(error.mistakes)} mistakes", title_justify="left")
+        table = Table("where", "what", title=f"Mistakes: {len(error.mistakes)}", title_justify="left")
         for mistake in error.mistakes:
-            table.add_row(f"{mistake.file}:{mistake.line}", str(mistake).partition(": ")[2])
+            where, _, what = str(mistake).partition(": ")
+            table.add_row(escape(where), escape(what))
         console.print(table)
         raise typer.Exit(1) from error
     console.print(
