@@ -37,6 +37,7 @@ from registry.compile import compile_folder
 from streams.finding import Finding, Phase, Tier, finding_id
 from tests.build import code
 from tests.folders import write_registry
+from tests.servers import needs_mosquitto
 
 MINE = Path(__file__).parent / "data" / "mine" / "registry"
 
@@ -440,3 +441,40 @@ def test_check_says_every_mistake_and_takes_no_name_for_a_colour(tmp_path: Path)
     (tmp_path / "r" / "points" / "[red]a.CSV").write_text("", "utf-8")
     result = run("check", tmp_path / "r")
     assert (result.exit_code, "points/[red]a.CSV:1" in result.stdout) == (1, True)
+
+
+# -- demo --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"precious.txt": "x"},
+        {"fenghuo.yaml": "registry: r\ndata: data\n", "data/desk.sqlite": "x"},
+        {"fenghuo.yaml": "clock: 127.0.0.1:1"},
+        {"data/fenghuo.yaml": "registry: r\ndata: data\nclock: 127.0.0.1:1\n"},
+    ],
+)
+def test_the_demo_leaves_a_folder_alone_that_is_not_its_own(tmp_path: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
+    result = run("demo", "--headless", "--for", "0", "--folder", tmp_path)
+    assert (result.exit_code, "it is left alone" in result.stderr) == (2, True)
+    for name, text in files.items():
+        assert (tmp_path / name).read_text("utf-8") == text
+    as_file = run("demo", "--headless", "--for", "0", "--folder", tmp_path / next(iter(files)))
+    assert as_file.exit_code == 2
+
+
+@pytest.mark.mosquitto
+@needs_mosquitto
+def test_the_demo_empties_its_own_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    (folder / "fenghuo.yaml").write_text("registry: /r\ndata: /d\nclock: 127.0.0.1:1\n", "utf-8")
+    (folder / "old").touch()
+    result = run("demo", "--headless", "--for", "0", "--folder", folder)
+    assert (result.exit_code, "missing:" in result.stdout) == (1, True), "so short a demo does not get far"
+    assert not (folder / "old").exists()
+    assert settings.load(folder / "fenghuo.yaml").clock, "what it leaves is a demo's again"

@@ -15,8 +15,9 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 
-from fenghuo import demo_screen
+from fenghuo import demo_screen, settings
 from fenghuo.demo import Demo, Summary
 from registry.clock import SECOND, SystemClock, stopwatch
 
@@ -32,7 +33,9 @@ def demo(
     for_: Annotated[float, typer.Option("--for", help="Seconds of real time; 60 reaches the city.")] = 60,
     json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON at the end.")] = False,
     speed: Annotated[float, typer.Option(help="How many times faster than life the clock is driven.")] = 30,
-    folder: Annotated[Path, typer.Option(help="Where its data go; emptied first.")] = Path("build/demo"),
+    folder: Annotated[
+        Path, typer.Option(help="Where its data go; emptied first, if they are a demo's.")
+    ] = Path("build/demo"),
     picture: Annotated[Path | None, typer.Option(help="Save the last screen as SVG.", hidden=True)] = None,
 ) -> None:
     """See the main job: readings over real MQTT, limits, alerts, phones, the ladder that climbs.
@@ -41,6 +44,13 @@ def demo(
 
     Exit status: 0 only if all that must have happened did (a shorter run than 60 s may not get so far).
     """
+    if not _is_ours(folder):
+        stderr.print(
+            f"[red]{escape(str(folder))} holds something other than an earlier demo's data: it is left alone.[/] "
+            "Give another --folder, or remove it yourself.",
+            soft_wrap=True,
+        )
+        raise typer.Exit(2)
     shutil.rmtree(folder, ignore_errors=True)
     watching = not headless and sys.stdin.isatty()
     run = Demo(folder, REGISTRY, SystemClock().now() // SECOND * SECOND, own_hands=not watching)
@@ -54,6 +64,18 @@ def demo(
         _say(summary)
     if summary.missing:
         raise typer.Exit(1)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nothing is lost with it: absent, empty, or of a demo, whose clock is stepped as no plant's is."""
+    try:
+        if not any(folder.iterdir()):
+            return True
+        return bool(settings.load(folder / "fenghuo.yaml").clock)
+    except FileNotFoundError:
+        return True
+    except (OSError, settings.SettingsError):
+        return False
 
 
 def _play(
