@@ -85,7 +85,9 @@ class Judge:
         self._heard_at = stopwatch()
         self._snapshot_thread: threading.Thread | None = None
         self._round_ms, self._alert_ms = status.Samples(), status.Samples()
-        self._next_look = self._next_house = self._next_status = self._next_snapshot = self._next_retention = 0.0
+        self._next_look = self._next_house = self._next_status = self._next_snapshot = (
+            self._next_retention
+        ) = 0.0
         self._values: LastValues | None = None
 
         self._begin_journal()
