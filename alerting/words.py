@@ -82,7 +82,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "value.limit": ("{value}，{bound} {limit}。", "{value}, {bound} {limit}."),
     "clause": ("依据：{clause}。", "By {clause}."),
     "evidence.gateway.offline": ("涉及测点：{items}。", "Its points: {items}."),
-    "evidence.disagreement": ("各测点读数：{items}。", "They read: {items}."),
+    "evidence.disagreement": ("报警时各测点读数：{items}。", "At the alarm they read: {items}."),
     "evidence.clock": ("首先发现于测点 {items}。", "First seen at point {items}."),
     "evidence.system.journal": (
         "新数据暂存在消息服务器，可以写入后自动继续（{items}）。",

@@ -736,7 +736,7 @@ OF_A_PLANT: dict[str, Any] = {
             "涉及测点：P-0、P-1、P-2、P-3、P-4 … 等 200 点。",
         ),
         ("gateway.offline", "en", "gateway gw1 is offline.", "P-4 … 200 points in all."),
-        ("disagreement", "zh", "冗余组（R-101-T）读数不一致。", "各测点读数：TI-1 80、TI-2 83.25。"),
+        ("disagreement", "zh", "冗余组（R-101-T）读数不一致。", "报警时各测点读数：TI-1 80、TI-2 83.25。"),
         ("disagreement", "zh", "差值 3.25 °C，允许差值 2 °C。", "各测点读数"),
         ("disagreement", "en", "redundancy group R-101-T has points that disagree.", "Spread"),
         ("clock", "zh", "网关（gw1）设备时钟错误。", "时钟偏差 -70 s。"),
