@@ -102,7 +102,7 @@ def _assemble(
         made, letters = assembler.assemble(messages[start : start + together], START + SECOND)
         assembler.journaled()
         rounds += made
-        dead += len(letters)
+        dead += sum(letter.count for letter in letters)
     seconds = stopwatch() - begun
     value = np.concatenate([round.readings.value for round in rounds])
     row = np.concatenate([round.readings.row for round in rounds])

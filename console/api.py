@@ -97,7 +97,7 @@ def create_app(deps: Dependencies) -> FastAPI:
                 "give a valid token: Authorization: Bearer …",
                 {"WWW-Authenticate": "Bearer"},
             )
-        return Caller(token.person, scope.Scope.parse(token.scope).within(deps.registry()))
+        return Caller(token.person, store.scope_of(token.scope, deps.registry()))
 
     async def admit(request: Request) -> None:
         await run_in_threadpool(caller, await bearer(request))

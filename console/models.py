@@ -176,12 +176,16 @@ class Alerts(Model):
     next: str | None = Field(description="give it as `cursor` to get the next page; null on the last")
 
 
+NO_NUL = r"^[^\x00]*$"
+"""A text that every database takes."""
+
+
 class Note(BaseModel):
     """What a person says with an answer."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"note": "on my way"}]})
 
-    note: Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True)] = ""
+    note: Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True, pattern=NO_NUL)] = ""
 
 
 class Action(BaseModel):
@@ -191,7 +195,9 @@ class Action(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"note": "pump P-12 restarted"}]}
     )
 
-    note: Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
+    note: Annotated[
+        str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True, pattern=NO_NUL)
+    ]
 
 
 class ReceiptOut(Model):

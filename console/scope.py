@@ -1,4 +1,4 @@
-"""A token's scope: what its holder may see, as it is written, and what that means in a registry."""
+"""A token's scope as it is written and checked; what it covers is alerting.store's to say."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -33,10 +33,6 @@ class Scope:
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}" if self.name else self.kind
-
-    def within(self, registry: Registry) -> store.Scope:
-        """What it covers in this version of the registry; what is not in it any more covers nothing."""
-        return store.scope_of(str(self), registry)
 
 
 def enterprise(registry: Registry, scope: store.Scope, code: str) -> Enterprise | None:

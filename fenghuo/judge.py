@@ -224,7 +224,7 @@ class Judge:
         self._collector.acknowledge(messages)
         self._assembler.journaled()
         for letter in dead:
-            self._dead[letter.reason] += 1
+            self._dead[letter.reason] += letter.count
         self._counts["messages"] += len(messages)
         before = self._journal.last_offset - len(rounds)
         for offset, round_ in enumerate(rounds, before + 1):

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -11,7 +11,6 @@ from ingest.codec import (
     ADVICE,
     Codec,
     Columns,
-    Decoded,
     GatewayPoints,
     Limits,
     Problem,
@@ -33,6 +32,12 @@ STATUS = "status"
 
 HEAD = 256
 """Bytes of a payload that a dead letter keeps."""
+
+LETTERS = 100
+"""Dead letters of one round, each for a topic and a reason; beyond them there is one for each reason."""
+
+OTHERS = "#"
+"""In place of a topic: several. No message can have it, and no enterprise may see its dead letters."""
 
 MEMORY = 16_384
 """Digests remembered at least; a broker sends again at most its in-flight window, by default 2,000."""
@@ -98,7 +103,7 @@ class Assembler:
             )
             for place, (statuses, columns) in enumerate(batch.closed, 1)
         ]
-        return rounds, batch.dead
+        return rounds, batch.letters()
 
     def journaled(self) -> None:
         """What ``assemble`` gave last is durable: from now on its messages are known, and it counts."""
@@ -112,29 +117,35 @@ class Assembler:
             self._recent = dict.fromkeys(list(self._recent)[-MEMORY:])
 
     def _read(self, message: Message, now: int, batch: "_Batch") -> None:
-        """Take what is good of a message into the batch; the rest becomes dead letters, one a reason."""
+        """Take what is good of a message into the batch; the rest becomes dead letters, one a reason.
+
+        A fault of ours costs the one message that showed it, not the stream.
+        """
+        try:
+            problems = self._understand(message, now, batch)
+        except Exception as error:  # noqa: BLE001  counted and kept as a dead letter; nothing may stop the rest
+            problems = [Problem(Reason.CODEC_FAILED, f"{type(error).__name__}: {plain(str(error))}")]
+        for reason, detail in _merged(problems):
+            batch.refuse(DeadLetter(now, _writable(message.topic), reason, detail, message.payload[:HEAD]))
+
+    def _understand(self, message: Message, now: int, batch: "_Batch") -> Sequence[Problem]:
+        """Take what is good of a message into the batch; what was wrong with the rest."""
         route = self._routes.get(message.topic) or self._route(message.topic)
-        problems: list[Problem] = []
         if isinstance(route, Problem):
-            problems = [route]
-        elif len(message.payload) > self._limits.payload:
+            return [route]
+        if len(message.payload) > self._limits.payload:
             detail = f"{len(message.payload)} bytes; at most {self._limits.payload} in a message"
-            problems = [Problem(Reason.TOO_LARGE, detail)]
-        elif route.codec is None:
+            return [Problem(Reason.TOO_LARGE, detail)]
+        if route.codec is None:
             online = status(message.payload)
             if isinstance(online, Problem):
-                problems = [online]
-            else:
-                batch.status(GatewayStatus(route.gateway, online))
-        else:
-            decoded = _decode(route.codec, message.payload, now)
-            batch.columns += decoded.columns
-            problems = decoded.problems
-            batch.unknown += [(route.enterprise, route.id, point) for point in decoded.unknown]
-        for reason, detail in _merged(problems):
-            batch.dead.append(
-                DeadLetter(now, _writable(message.topic), reason, detail, message.payload[:HEAD])
-            )
+                return [online]
+            batch.status(GatewayStatus(route.gateway, online))
+            return []
+        decoded = route.codec.decode(message.payload, now)
+        batch.columns += decoded.columns
+        batch.unknown += [(route.enterprise, route.id, point) for point in decoded.unknown]
+        return decoded.problems
 
     def _route(self, topic: str) -> "_Route | Problem":
         """Who speaks on a topic, and how to read it."""
@@ -173,7 +184,7 @@ class _Batch:
     closed: list[tuple[list[GatewayStatus], list[Columns]]] = field(default_factory=list)
     statuses: list[GatewayStatus] = field(default_factory=list)
     columns: list[Columns] = field(default_factory=list)
-    dead: list[DeadLetter] = field(default_factory=list)
+    dead: dict[tuple[str, str], DeadLetter] = field(default_factory=dict)
     digests: dict[bytes, None] = field(default_factory=dict)
     unknown: list[tuple[str, str, str]] = field(default_factory=list)
     repeated: int = 0
@@ -183,6 +194,24 @@ class _Batch:
         if self.columns:
             self.close()
         self.statuses.append(said)
+
+    def refuse(self, letter: DeadLetter) -> None:
+        """Keep the first for its topic and reason, and count what is like it: a flood must not fill a disk."""
+        place = letter.topic, letter.reason
+        if place not in self.dead and len(self.dead) >= LETTERS:
+            letter = replace(letter, topic=OTHERS)
+            place = OTHERS, letter.reason
+        first = self.dead.get(place)
+        self.dead[place] = letter if first is None else replace(first, count=first.count + 1)
+
+    def letters(self) -> list[DeadLetter]:
+        """The dead letters, each saying for how many it stands."""
+        return [
+            letter
+            if letter.count == 1
+            else replace(letter, detail=f"{letter.detail}; and {letter.count - 1:,} more like it")
+            for letter in self.dead.values()
+        ]
 
     def close(self) -> None:
         self.closed.append((self.statuses, self.columns))
@@ -200,14 +229,6 @@ def _digest(message: Message) -> bytes:
     digest.update(b"\0%d\0" % message.mid)
     digest.update(message.payload)
     return digest.digest()
-
-
-def _decode(codec: Codec, payload: bytes, now: int) -> Decoded:
-    """Decode; a fault of a codec costs the one message that showed it, not the stream."""
-    try:
-        return codec.decode(payload, now)
-    except Exception as error:  # noqa: BLE001  counted and kept as a dead letter; nothing may stop the rest
-        return Decoded([], [Problem(Reason.CODEC_FAILED, f"{type(error).__name__}: {plain(str(error))}")])
 
 
 def _merged(problems: Sequence[Problem]) -> list[tuple[Reason, str]]:

@@ -193,7 +193,15 @@ class Journal:
                 state = replace(state, version=round_.version)
                 versions.append((state.offset, round_.version))
         letters = [
-            (id_, letter.time, _text(letter.topic), letter.reason, _text(letter.detail), letter.head)
+            (
+                id_,
+                letter.time,
+                _text(letter.topic),
+                letter.reason,
+                _text(letter.detail),
+                letter.head,
+                letter.count,
+            )
             for id_, letter in enumerate(dead, state.dead + 1)
         ]
         state = replace(state, dead=state.dead + len(letters))
@@ -362,7 +370,7 @@ class Journal:
         self,
         rows: list[tuple[int, int, int, bytes]],
         versions: list[tuple[int, str]],
-        letters: list[tuple[int, int, str, str, str, bytes]],
+        letters: list[tuple[int, int, str, str, str, bytes, int]],
     ) -> None:
         if self._writer is None:
             self._writer = journal_file.connect(self._files[-1].path)
@@ -375,7 +383,7 @@ class Journal:
             if versions:
                 db.executemany("INSERT INTO version VALUES (?, ?)", versions)
             if letters:
-                db.executemany("INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?)", letters)
+                db.executemany("INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?)", letters)
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:

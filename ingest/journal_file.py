@@ -15,7 +15,7 @@ from ingest.pack import PackError
 
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 2
 SUFFIX = ".sqlite"
 
 _NEW = SUFFIX + ".new"
@@ -30,7 +30,7 @@ CREATE TABLE round (
 CREATE TABLE version (offset INTEGER PRIMARY KEY, version TEXT NOT NULL);
 CREATE TABLE dead_letter (
     id INTEGER PRIMARY KEY, time INTEGER NOT NULL, topic TEXT NOT NULL, reason TEXT NOT NULL,
-    detail TEXT NOT NULL, head BLOB NOT NULL);
+    detail TEXT NOT NULL, head BLOB NOT NULL, count INTEGER NOT NULL);
 """
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 _FOREIGN = "Move it out of the journal's folder"

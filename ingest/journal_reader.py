@@ -68,7 +68,7 @@ def dead_letters(
     """
     where, values = _topics(topic_prefixes)
     statement = f"""
-        SELECT id, time, topic, reason, detail, head FROM dead_letter
+        SELECT id, time, topic, reason, detail, head, count FROM dead_letter
         WHERE id < ? AND {where} ORDER BY id DESC LIMIT ?"""  # noqa: S608
     rows = _newest(folder, statement, ((1 << 62) if before is None else before, *values), limit)
     return [(row[0], DeadLetter(*row[1:])) for row in rows]
@@ -98,9 +98,9 @@ def _newest(folder: Path, statement: str, values: Sequence[object], limit: int) 
 
 
 def dead_letter_counts(folder: Path, *, topic_prefixes: Sequence[str] | None = None) -> dict[str, int]:
-    """How many dead letters there are by reason, the most frequent first."""
+    """How often something was refused, by reason, the most frequent first."""
     where, values = _topics(topic_prefixes)
-    statement = f"SELECT reason, count(*) FROM dead_letter WHERE {where} GROUP BY reason"  # noqa: S608
+    statement = f"SELECT reason, sum(count) FROM dead_letter WHERE {where} GROUP BY reason"  # noqa: S608
     counts: Counter[str] = Counter()
     for path in paths(folder):
         counts.update(dict(query(path, statement, values)))

@@ -70,10 +70,14 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """What could not be used of a message, kept so that a person can look at it."""
+    """What could not be used of a message, kept so that a person can look at it.
+
+    In a flood one stands for several, which its detail says, too.
+    """
 
     time: int  # arrival, µs
     topic: str
     reason: str  # a short stable word, e.g. "not_json": metrics count by it
     detail: str  # what exactly, and how to mend it
     head: bytes  # the first 256 bytes of the payload
+    count: int = 1  # how many there were like it, itself included

@@ -1,11 +1,12 @@
 """From messages to rounds: order, status, repeats, and dead letters that stop nothing."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from build import PointSpec, code, make_registry
@@ -55,6 +56,14 @@ def told(rounds: Sequence[Round]) -> list[tuple[int, int, float, int]]:
             strict=True,
         )
     ]
+
+
+def counted(dead: Sequence[DeadLetter]) -> Counter[tuple[str, str]]:
+    """How many were refused, by topic and reason."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for letter in dead:
+        counts[letter.topic, letter.reason] += letter.count
+    return counts
 
 
 def only(dead: Sequence[DeadLetter]) -> DeadLetter:
@@ -121,7 +130,7 @@ def test_no_messages_no_round_and_only_bad_ones_a_mark_with_their_digests() -> N
     assert assembler.assemble([], NOW) == ([], [])
     rounds, dead = assembler.assemble([Message(topic(), b"{"), Message(topic(), b"[")], NOW)
     assert [(len(round.readings), round.status, len(round.digests)) for round in rounds] == [(0, (), 16)]
-    assert [letter.reason for letter in dead] == ["not_json", "not_json"]
+    assert [(letter.reason, letter.count) for letter in dead] == [("not_json", 2)]
 
 
 @pytest.mark.parametrize(
@@ -165,6 +174,27 @@ def test_one_dead_letter_for_each_reason_with_all_that_it_is_about() -> None:
     assert {letter.head for letter in dead} == {payload[:256]}
 
 
+def test_a_flood_of_one_kind_is_one_dead_letter_that_says_how_many() -> None:
+    flood = [Message(topic(), b"rubbish %d" % number) for number in range(5000)]
+    rounds, dead = Assembler(REGISTRY).assemble([*flood[:2500], readings(1, A=1.0), *flood[2500:]], NOW)
+    letter = only(dead)
+    assert (letter.reason, letter.head, letter.count) == ("not_json", b"rubbish 0", 5000)
+    assert letter.detail.endswith("; and 4,999 more like it")
+    assert [value for _, _, value, _ in told(rounds)] == [1.0]
+
+
+def test_a_flood_on_many_topics_is_bounded_and_still_counted_by_reason() -> None:
+    nobody = [Message(topic(gateway=f"gw{number}"), b"{}") for number in range(100, 1000)]
+    _, dead = Assembler(REGISTRY).assemble([*nobody, Message(topic(), b"{"), Message("elsewhere", b"")], NOW)
+    assert len(dead) == assemble.LETTERS + 3
+    assert counted(dead[assemble.LETTERS :]) == {
+        ("#", "unknown_gateway"): 800,
+        ("#", "not_json"): 1,
+        ("#", "topic"): 1,
+    }
+    assert sum(letter.count for letter in dead) == 902
+
+
 def test_too_large() -> None:
     large = readings(1, A=1.0)
     assembler = Assembler(REGISTRY, limits=Limits(payload=len(large.payload) - 1))
@@ -175,7 +205,7 @@ def test_too_large() -> None:
 
 def test_a_status_that_says_nothing_is_a_dead_letter() -> None:
     rounds, dead = Assembler(REGISTRY).assemble([online("yes"), Message(topic(kind="status"), b"")], NOW)
-    assert [letter.reason for letter in dead] == ["wrong_shape", "wrong_shape"]
+    assert [(letter.reason, letter.count) for letter in dead] == [("wrong_shape", 2)]
     assert rounds[0].status == ()
 
 
@@ -305,4 +335,58 @@ def test_it_does_not_matter_which_messages_came_together(
     assert [s for round in together for s in round.status] == [
         s for round in [*first, *second] for s in round.status
     ]
-    assert dead == dead_first + dead_second
+    assert counted(dead) == counted(dead_first) + counted(dead_second)
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=30)
+LEVELS = ANY_TEXT | st.sampled_from(["fenghuo", "v1", ONE, TWO, "gw1", "gw2", "readings", "status", "#", "+"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT | st.just("2026-11-21T08:00:01Z"),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            ANY_TEXT
+            | st.sampled_from(["time", "readings", "points", "values", "qualities", "online", "A", "value"]),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=12,
+)
+ANYTHING = st.builds(
+    Message,
+    st.sampled_from([topic(), topic(TWO), topic(kind="status")])
+    | ANY_TEXT
+    | st.lists(LEVELS, max_size=6).map("/".join)
+    | st.tuples(LEVELS, LEVELS, LEVELS).map(lambda levels: "/".join(["fenghuo", "v1", *levels])),
+    st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()),
+    mid=st.integers(0, 65535),
+    dup=st.booleans(),
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(ANYTHING, min_size=1, max_size=8))
+def test_whatever_arrives_is_a_round_and_letters_that_can_be_written(messages: list[Message]) -> None:
+    assembler = Assembler(REGISTRY)
+    rounds, dead = assembler.assemble([*messages, readings(1, A=7.0)], NOW)
+    assembler.journaled()
+    assert told(rounds)[-1] == (ROW[ONE]["A"], TIME + SECOND, 7.0, GOOD)
+    for letter in dead:
+        (letter.topic + letter.detail).encode("utf-8")
+        assert letter.reason in set(Reason) - {Reason.CODEC_FAILED}
+        assert len(letter.topic) <= 256
+        assert len(letter.head) <= 256
+
+
+def test_a_fault_of_ours_in_any_step_costs_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*_: object) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    monkeypatch.setattr(assemble, "status", faulty)
+    monkeypatch.setattr(assemble.credit, "check", faulty)
+    rounds, dead = Assembler(REGISTRY).assemble(
+        [online(True), readings(1, to=topic("nobody"), A=1.0), readings(1, A=2.0)], NOW
+    )
+    assert [letter.reason for letter in dead] == [Reason.CODEC_FAILED] * 2
+    assert [value for _, _, value, _ in told(rounds)] == [2.0]

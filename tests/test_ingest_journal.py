@@ -188,6 +188,10 @@ def test_dead_letters_come_newest_first_in_pages_across_files(journal: Journal, 
     assert dead_letters(folder, limit=2, before=3) == everything[2:]
     assert dead_letters(folder, limit=2, before=0) == []
     assert dead_letter_counts(folder) == {"not_json": 3, "too_large": 1}
+    flood = replace(letter(HOUR + 1, "u", "too_large"), count=5000)
+    journal.append([], [flood])
+    assert dead_letters(folder, limit=1) == [(5, flood)]
+    assert dead_letter_counts(folder) == {"too_large": 5001, "not_json": 3}
 
 
 def test_a_dead_letter_is_found_by_its_time_and_its_place_among_those_of_that_time(
@@ -265,9 +269,9 @@ def test_a_renamed_file_says_its_name(folder: Path) -> None:
 def test_a_newer_format_is_named(folder: Path) -> None:
     paths = fill(folder)
     with sqlite3.connect(paths[-1]) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(JournalDamaged, match="format 2"):
+    with pytest.raises(JournalDamaged, match="format 99"):
         Journal(folder, reserve=0)
 
 
