@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from phones import Phone
 
 from alerting.alert import Notice, Role
 from alerting.channels import (
@@ -22,6 +21,7 @@ from alerting.channels import (
 )
 from registry.clock import MINUTE, SECOND
 from streams.finding import Tier
+from tests.phones import Phone
 
 NOW = 1_795_334_400_000_000  # 2026-11-22T08:00:00Z
 SECRET = b"not a secret: a test"

@@ -41,11 +41,11 @@ from alerting.store import (
     subtree,
 )
 from alerting.tables import metadata
-from build import PointSpec, code, make_registry
 from fenghuo.system_findings import TIERS
 from registry.clock import HOUR, MINUTE, SECOND
 from registry.model import Contact, Duty, Person
 from streams.finding import Finding, Phase, Tier, finding_id
+from tests.build import PointSpec, code, make_registry
 
 T = 1_795_248_000 * SECOND  # 2026-11-21 16:00:00 in Shanghai
 PLANT, OTHER = code(1), code(2)

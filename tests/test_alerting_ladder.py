@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerting.ladder import DEFAULT, Ladder, covers
-from build import PointSpec, code, make_registry
 from registry.clock import MINUTE
 from registry.model import Cell, Contact, Duty, Escalation, Person, Registry
 from streams.finding import Tier
+from tests.build import PointSpec, code, make_registry
 
 PLANT = code(1)
 NOON = int(datetime(2026, 11, 21, 12, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp()) * 1_000_000  # a Saturday

@@ -14,7 +14,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from phones import ROOT, Phone, until
 from sqlalchemy import Engine, func, insert, select, update
 
 from alerting import store
@@ -26,6 +25,7 @@ from alerting.store import Scope
 from alerting.tables import alerts, metadata, outbox
 from registry.clock import DAY, HOUR, MINUTE, SECOND, Clock, SystemClock
 from streams.finding import Tier
+from tests.phones import ROOT, Phone, until
 
 NOW = 1_795_334_400_000_000  # 2026-11-22T08:00:00Z
 

@@ -20,7 +20,6 @@ from sqlalchemy import Engine
 from alerting.database import open_database, upgrade, writing
 from alerting.desk import Desk
 from alerting.sender import Counts
-from build import PointSpec, code, make_registry
 from console import tokens
 from console.api import Dependencies, create_app
 from console.scope import Scope, ScopeError
@@ -30,6 +29,7 @@ from ingest.readings import BAD, GOOD, DeadLetter, Round
 from registry.clock import SECOND
 from registry.model import Cell, Registry
 from streams.finding import Finding, Phase, Tier, finding_id
+from tests.build import PointSpec, code, make_registry
 
 NOW = 1_795_334_400_000_000  # 2026-11-22T08:00:00Z
 A, B, C = code(1), code(2), code(3)

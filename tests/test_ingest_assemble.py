@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from build import PointSpec, code, make_registry
 from ingest import assemble
 from ingest.assemble import Assembler
 from ingest.codec import Decoded, GatewayPoints, Limits, Reason
 from ingest.message import Message
 from ingest.readings import BAD, GOOD, DeadLetter, GatewayStatus, Round
 from registry.clock import SECOND
+from tests.build import PointSpec, code, make_registry
 
 NOW = 1_795_248_005 * SECOND
 TIME = 1_795_248_000 * SECOND

@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import PASSWORD, User, mosquitto, needs_mosquitto, publisher
 
-from build import code
 from ingest import broker
 from ingest.broker import (
     Account,
@@ -25,6 +23,8 @@ from ingest.broker import (
     gateway_user,
     passwords,
 )
+from tests.build import code
+from tests.servers import PASSWORD, User, mosquitto, needs_mosquitto, publisher
 
 A, B = code(1), code(2)
 USER_A, USER_B = gateway_user(A, "gw1"), gateway_user(B, "gw1")

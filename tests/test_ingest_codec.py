@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from build import PointSpec, code, make_registry
 from ingest.codec import ADVICE, Decoded, GatewayPoints, Limits, Problem, Reason, parse_time
 from ingest.native import CACHED, Native, status
 from ingest.readings import BAD, GOOD, UNCERTAIN
 from registry.clock import DAY, SECOND
+from tests.build import PointSpec, code, make_registry
 
 NOW = 1_795_248_005 * SECOND  # 2026-11-21T08:00:05Z
 T = "2026-11-21T08:00:00.000Z"

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from servers import PASSWORD, User, mosquitto, needs_mosquitto, publisher
 
-from build import PointSpec, code, make_registry
 from ingest.assemble import Assembler
 from ingest.broker import ECHO_TOPIC, Account, Mosquitto, free_port
 from ingest.collector import Backlog, Collector
 from ingest.message import Message
 from registry.clock import SECOND, stopwatch
+from tests.build import PointSpec, code, make_registry
+from tests.servers import PASSWORD, User, mosquitto, needs_mosquitto, publisher
 
 A = code(1)
 READINGS = f"fenghuo/v1/{A}/gw1/readings"

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from servers import PASSWORD, User, publisher
 
-from build import code
 from ingest.broker import Mosquitto, collector_account, free_port, gateway_account
 from ingest.collector import Collector
 from ingest.demo_broker import Iotcore, embedded
 from ingest.message import Message
 from registry.clock import stopwatch
+from tests.build import code
+from tests.servers import PASSWORD, User, publisher
 
 A = code(1)
 READINGS = f"fenghuo/v1/{A}/gw1/readings"

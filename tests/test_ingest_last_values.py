@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from phones import ROOT, until
 
 from ingest.last_values import LastValues, NoLastValues
+from tests.phones import ROOT, until
 
 WRITER = """
 import sys

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
-from model.points import PointModel
 
-from build import PointSpec, code, make_registry
 from ingest.readings import BAD, GOOD, UNCERTAIN, GatewayStatus, Readings, Round
 from registry.clock import SECOND
 from registry.model import Group, Registry
 from streams.engine import PointEngine
 from streams.finding import Finding
 from streams.state import NEVER
+from tests.build import PointSpec, code, make_registry
+from tests.model.points import PointModel
 
 NAN = math.nan
 START = 1_000_000 * SECOND

@@ -7,13 +7,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from build import PointSpec, code, make_registry
 from ingest.readings import BAD, GOOD, UNCERTAIN, GatewayStatus, Readings, Round
 from registry.clock import MINUTE, SECOND
 from registry.model import Group, Registry
 from streams.engine import PointEngine, Snapshot, SnapshotError
 from streams.finding import Finding, Phase, Tier, finding_id
 from streams.state import Packed
+from tests.build import PointSpec, code, make_registry
 
 S = SECOND
 START = 1_795_248_000 * S
