@@ -22,6 +22,9 @@ CONFIRM_AFTER = 180 * SECOND
 STEP = 2.0
 """Simulated seconds between two readings of a point."""
 
+LEAP = 8.0
+"""Simulated seconds between two readings at most: within the interval that the registry allows."""
+
 SAVED = 300
 """Simulated second by which the reactor is safe again and the operator records what was done."""
 
@@ -46,7 +49,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 class Demo:
     """The story, told a step at a time by ``tick``."""
 
-    def __init__(self, folder: Path, registry_folder: Path, start: int, *, own_hands: bool) -> None:
+    def __init__(self, folder: Path, registry_folder: Path, start: int) -> None:
         self.rehearsal = Rehearsal(folder, registry_folder, start)
         self.start = start
         self.seconds = 0
@@ -57,7 +60,6 @@ class Demo:
         self.notices: list[Notice] = []
         self.events: list[demo_story.Event] = []
         self._story = demo_story.story(step=STEP)
-        self._own_hands = own_hands
 
     @property
     def operator(self) -> str:
@@ -65,9 +67,16 @@ class Demo:
         plant = demo_story.CHEMICAL_PLANT[0]
         return next(duty.person for duty in self.rehearsal.registry.duty if duty.place == plant)
 
-    def tick(self) -> None:
-        """A few more seconds of the story: what the plants measure, then what falls due."""
+    def tick(self, until: float = 0.0) -> None:
+        """A few more seconds of the story: what the plants measure, then what falls due.
+
+        On a machine that is behind, the readings up to simulated second ``until`` come less often, as
+        devices may send them; so the story keeps its pace.
+        """
+        before = self.seconds
         seconds, self.values = next(self._story)
+        while seconds + STEP <= min(until, before + LEAP):
+            seconds, self.values = next(self._story)
         self.seconds = int(seconds)
         time = self.start + self.seconds * SECOND
         if time > self.rehearsal.now:
@@ -77,10 +86,9 @@ class Demo:
             self.messages += 1
             self.published += len(values)
         self.rehearsal.settle()
-        self.events += [event for event in demo_story.EVENTS if event.at == seconds]
+        self.events += [event for event in demo_story.EVENTS if before < event.at <= seconds]
         self.look()
-        if self._own_hands:
-            self._operate(time)
+        self._operate(time)
 
     def look(self) -> None:
         """Read what there is to show."""

@@ -20,15 +20,14 @@ def render(demo: Demo, speed: float, hint: str) -> RenderableType:
     """The whole screen at this moment."""
     registry = demo.rehearsal.registry
     return Group(
-        _head(demo, speed),
-        _values(demo, registry),
+        _head(demo, speed, hint),
         _alerts(demo, registry),
         _phones(demo, registry),
-        Text(hint, style="dim"),
+        _values(demo, registry),
     )
 
 
-def _head(demo: Demo, speed: float) -> Panel:
+def _head(demo: Demo, speed: float, hint: str) -> Panel:
     now = datetime.fromtimestamp(demo.rehearsal.now / 1e6, UTC).astimezone()
     line = Text.assemble(
         ("烽火 Fenghuo  ", "bold red"),
@@ -40,7 +39,7 @@ def _head(demo: Demo, speed: float) -> Panel:
         Text(f"+{int(e.at) // 60}:{int(e.at) % 60:02d}  {e.zh} — {e.en}", style="cyan")
         for e in demo.events[-3:]
     ]
-    return Panel(Group(line, *story), border_style="red")
+    return Panel(Group(line, *story, Text(hint, style="dim")), border_style="red")
 
 
 def _values(demo: Demo, registry: Registry) -> Table:

@@ -26,12 +26,12 @@ from console import tokens
 from console.scope import Scope
 from fenghuo import status
 from fenghuo.clock_socket import Stepper
-from ingest.broker import free_port, gateway_user
+from ingest.broker import die_with_parent, free_port, gateway_user
 from ingest.last_values import LastValues, NoLastValues
 from registry.clock import Clock, SystemClock, stopwatch
 from registry.compile import compile_folder
 from registry.model import Registry
-from simulators.gateway import Gateway, Value, rows
+from simulators.gateway import Gateway, GatewayError, Value, rows
 
 PATIENCE = 30.0
 """Seconds of real time after which a step that does not come to an end is an error."""
@@ -111,7 +111,13 @@ class Rehearsal:
             "--log",
             str(self.rings_file),
         ]
-        self._phone = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
+        self._phone = subprocess.Popen(
+            [sys.executable, *command],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for us: we end the others
+            preexec_fn=die_with_parent(),
+        )
         assert self._phone.stdout is not None
         self.phone_port = int(self._phone.stdout.readline())
 
@@ -137,6 +143,8 @@ class Rehearsal:
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self._environment},
+                start_new_session=True,
+                preexec_fn=die_with_parent(),
             )
         self._has_api = api
         self._await("start", self._started)
@@ -161,7 +169,8 @@ class Rehearsal:
     def close(self) -> None:
         """End everything, in the order in which it was started last."""
         for gateway in self._gateways.values():
-            gateway.close()
+            with contextlib.suppress(GatewayError):  # the broker may be gone; the rest must end all the same
+                gateway.close()
         self._gateways.clear()
         self.stop()
         if self._phone is not None:

@@ -134,14 +134,14 @@ def connect(path: Path) -> sqlite3.Connection:
 def seal(path: Path) -> bool:
     """Make a finished file a plain one, so that readers need to write nothing beside it.
 
-    Returns: whether it is one now. Not while a reader is in it, or the disk is full: it is as readable
-    without, and the next one who comes by tries again.
+    Returns: whether it is one now. Not while a reader is in it, the disk is full, or the file is damaged:
+    it is as readable without, and the next one who comes by tries again.
     """
     try:
         with closing(connect(path)) as db:
             db.execute("PRAGMA busy_timeout = 0")
             db.execute("PRAGMA journal_mode = DELETE")
-    except sqlite3.OperationalError:
+    except sqlite3.DatabaseError:
         return False
     return True
 

@@ -91,7 +91,7 @@ class Gateway:
         self._failure = ""
         user = user or f"{enterprise}/{gateway}"
         self._client = Client(
-            CallbackAPIVersion.VERSION2, client_id=user, protocol=MQTTProtocolVersion.MQTTv5
+            CallbackAPIVersion.VERSION2, client_id=user.replace("/", "."), protocol=MQTTProtocolVersion.MQTTv5
         )
         if password is not None:
             self._client.username_pw_set(user, password)

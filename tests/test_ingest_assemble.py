@@ -365,7 +365,7 @@ ANYTHING = st.builds(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(st.lists(ANYTHING, min_size=1, max_size=8))
 def test_whatever_arrives_is_a_round_and_letters_that_can_be_written(messages: list[Message]) -> None:
     assembler = Assembler(REGISTRY)

@@ -12,6 +12,7 @@ from ingest.collector import Collector
 from ingest.demo_broker import Iotcore, embedded
 from ingest.message import Message
 from registry.clock import stopwatch
+from simulators.gateway import Gateway, rows
 from tests.build import code
 from tests.servers import PASSWORD, User, publisher
 
@@ -88,3 +89,11 @@ def test_mosquitto_where_there_is_one(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("ingest.broker.find_mosquitto", lambda: "/somewhere")
     monkeypatch.setattr("ingest.demo_broker.find_mosquitto", lambda: "/somewhere")
     assert isinstance(embedded(tmp_path, 1, []), Mosquitto)
+
+
+def test_a_gateway_as_it_is_speaks_to_it(server: Iotcore) -> None:
+    """It refuses client ids with a slash, and a client that then comes again with the same id breaks it."""
+    with Gateway(server.host, server.port, A, "gw1", password=PASSWORD, patience=10) as gateway:
+        gateway.publish(rows(1_767_578_400_000_000, {"P-1": 1.0}))
+        gateway.flush()
+        assert gateway.acknowledged >= 2

@@ -5,10 +5,11 @@ import random
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -362,6 +363,19 @@ def test_files_made_immutable_under_a_running_writer_are_said(tmp_path: Path) ->
             subprocess.run(["chattr", "-i", *parts], check=True)
         assert journal.append(*batch(3)) == 6
         assert offsets(tmp_path) == list(range(1, 7))
+
+
+def test_an_old_file_that_is_damaged_while_we_run_does_not_stop_retention(tmp_path: Path) -> None:
+    with Journal(tmp_path, reserve=0) as journal:
+        journal.append([at(1)])
+        with closing(sqlite3.connect(tmp_path / files(tmp_path)[0])) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM round").fetchone()  # so that it is not sealed
+            journal.append([at(9)])
+        for path in tmp_path.glob(f"{1:020}.sqlite*"):
+            path.write_bytes(b"rubbish" * 1000)
+        assert journal.retain(absorbed=0, history=None, max_age=FOREVER, max_bytes=1, now=FOREVER) is None
+        assert journal.append([at(10)]) == 3
 
 
 def test_without_a_reserve_there_is_none_to_release(tmp_path: Path) -> None:

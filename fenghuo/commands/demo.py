@@ -19,7 +19,9 @@ from rich.markup import escape
 
 from fenghuo import demo_screen, settings
 from fenghuo.demo import Demo, Summary
+from fenghuo.rehearsal import NotAbsorbed
 from registry.clock import SECOND, SystemClock, stopwatch
+from simulators.gateway import GatewayError
 
 stdout = Console()
 stderr = Console(stderr=True, highlight=False)
@@ -32,7 +34,7 @@ def demo(
     ] = False,
     for_: Annotated[float, typer.Option("--for", help="Seconds of real time; 60 reaches the city.")] = 60,
     json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON at the end.")] = False,
-    speed: Annotated[float, typer.Option(help="How many times faster than life the clock is driven.")] = 30,
+    speed: Annotated[float, typer.Option(min=1, max=100, help="Times faster than life.")] = 30,
     folder: Annotated[
         Path, typer.Option(help="Where its data go; emptied first, if they are a demo's.")
     ] = Path("build/demo"),
@@ -53,16 +55,23 @@ def demo(
         raise typer.Exit(2)
     shutil.rmtree(folder, ignore_errors=True)
     watching = not headless and sys.stdin.isatty()
-    run = Demo(folder, REGISTRY, SystemClock().now() // SECOND * SECOND, own_hands=not watching)
+    run = Demo(folder, REGISTRY, SystemClock().now() // SECOND * SECOND)
     stderr.print("starting broker, phone and processes ...")
-    with run.rehearsal:
-        reached = _play(run, for_, speed, watching=watching, quiet=headless, picture=picture)
-        summary = run.summary(reached)
+    try:
+        with run.rehearsal:
+            reached = _play(run, for_, speed, watching=watching, quiet=headless, picture=picture)
+            summary = run.summary(reached)
+    except KeyboardInterrupt:
+        stderr.print("ended")
+        raise typer.Exit(130) from None
+    except (NotAbsorbed, GatewayError) as error:
+        stderr.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
+        raise typer.Exit(1) from error
     if json:
         print(msgspec.json.format(msgspec.json.encode(summary)).decode())
     else:
-        _say(summary)
-    if summary.missing:
+        _say(summary, blame=not watching)
+    if summary.missing and not watching:
         raise typer.Exit(1)
 
 
@@ -84,23 +93,23 @@ def _play(
     """Tell the story at its pace; returns the speed that was reached."""
     console = Console(stderr=True, record=picture is not None, width=130 if picture else None)
     token = run.rehearsal.token(run.operator) if watching else ""
-    hint = (
-        f"c: the operator confirms   q: end   or, in another terminal:\n"
-        f"FENGHUO_TOKEN={token} .venv/bin/fenghuo alerts list --url {run.rehearsal.url}"
-        if watching
-        else "a simulated operator answers after three minutes"
-    )
+    hint, said = "the reactor's operator confirms after three minutes; nobody answers for the coal face", ""
+    if watching:
+        hint = (
+            f"c: confirm as the reactor's operator now   q: end (by itself after {seconds:.0f} s)   "
+            f"in another terminal:\nFENGHUO_TOKEN={token} FENGHUO_URL={run.rehearsal.url} .venv/bin/fenghuo alerts list"
+        )
     begun = stopwatch()
     screen = contextlib.nullcontext() if quiet else Live(console=console, auto_refresh=False, transient=False)
     with _keys(watching) as pressed, screen as live:
         while (passed := stopwatch() - begun) < seconds:
-            run.tick()
+            run.tick(passed * speed)
             reached = run.seconds / max(passed, 0.001)
             if live is not None:
-                live.update(demo_screen.render(run, min(speed, reached), hint), refresh=True)
+                live.update(demo_screen.render(run, min(speed, reached), f"{said}{hint}"), refresh=True)
             key = pressed(max(0.0, run.seconds / speed - (stopwatch() - begun)))
             if key == "c":
-                hint = run.confirm()
+                said = f"{run.confirm()}\n"
             elif key == "q":
                 break
         reached = run.seconds / (stopwatch() - begun)
@@ -138,11 +147,11 @@ class _Pressed:
         return sys.stdin.read(1) if ready else ""
 
 
-def _say(summary: Summary) -> None:
+def _say(summary: Summary, *, blame: bool) -> None:
     stdout.print(
         f"{summary.simulated_seconds // 60} simulated minutes at {summary.speed:g} times life: "
         f"{summary.readings} readings, {summary.findings} findings, {sum(summary.alerts.values())} alerts, "
         f"{summary.rings} rings; highest rung {summary.highest_rung}."
     )
-    for what in summary.missing:
+    for what in summary.missing if blame else ():
         stdout.print(f"[red]missing:[/] {what}")
