@@ -14,6 +14,7 @@ from fenghuo.demo import Demo
 from registry.model import Registry
 
 PHONES_SHOWN = 7
+MIN_WIDTH = {"id": 6, "tier": 5, "what": 14}
 
 
 def render(demo: Demo, speed: float, hint: str) -> RenderableType:
@@ -77,7 +78,9 @@ def _reached(value: float, limits: list[float]) -> str:
 def _alerts(demo: Demo, registry: Registry) -> Table:
     table = Table(expand=True, title="Alerts", title_justify="left")
     for column in ("id", "tier", "what", "value", "condition", "answer", "asked now", "confirm in"):
-        table.add_column(column, no_wrap=column != "what")
+        table.add_column(
+            column, no_wrap=column in ("id", "tier"), overflow="fold", min_width=MIN_WIDTH.get(column)
+        )
     for alert in demo.alerts:
         table.add_row(
             alert.id[:6],
@@ -110,7 +113,7 @@ def _asked(demo: Demo, alert: Alert, registry: Registry) -> str:
 def _phones(demo: Demo, registry: Registry) -> Table:
     table = Table(expand=True, title="Phones that rang", title_justify="left")
     for column in ("at", "who", "what they read"):
-        table.add_column(column, no_wrap=column != "what they read")
+        table.add_column(column, no_wrap=column == "at", overflow="fold")
     newest = sorted(demo.notices, key=lambda n: (n.created, n.step, n.id))[-PHONES_SHOWN:]
     for notice in newest:
         table.add_row(

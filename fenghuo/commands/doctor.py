@@ -73,6 +73,12 @@ def examine(chosen: settings.Settings, now: int) -> Iterator[Finding]:
     yield _database(chosen)
     yield _clock(said, now)
     yield _disk(chosen)
+    if chosen.refused.exists():
+        mistakes = chosen.refused.read_text("utf-8").splitlines()
+        first = mistakes[0] if mistakes else "no reason was stored"
+        yield Finding(
+            "registry", BAD, f"a change was refused for {len(mistakes)} mistakes, the first: {first}"
+        )
     try:
         version = registry.versions.wanted(chosen.versions)
         compiled = registry.versions.load(chosen.versions, version) if version else None

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +75,7 @@ def serve(
         stderr.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
         raise typer.Exit(2) from error
     _warn(chosen)
+    stderr.print(f"API on http://{chosen.listen}; log lines follow. Ctrl-C ends it.", soft_wrap=True)
     asyncio.run(_run(supervisor))
 
 
@@ -88,8 +90,22 @@ def _warn(chosen: settings.Settings) -> None:
             f"the API listens on {chosen.listen}, without TLS: tokens can be read on the way. "
             "Let a reverse proxy speak TLS, and listen on 127.0.0.1."
         )
+    places = [("the API", chosen.host, chosen.port, "notices go out, but nobody can answer through it")]
+    if chosen.broker is None:
+        places.append(("our own broker", "127.0.0.1", chosen.broker_port, "no reading can arrive"))
+    for what, host, port, means in places:
+        if _taken(host, port):
+            warnings.append(f"another program has {what}'s port {port}: until it is free, {means}")
     for warning in filter(None, warnings):
         stderr.print(f"[bold white on red] WARNING [/] {escape(warning)}", soft_wrap=True)
+
+
+def _taken(host: str, port: int) -> bool:
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError:
+        return True
+    return False
 
 
 async def _run(supervisor: Supervisor) -> None:
