@@ -7,23 +7,23 @@ import structlog
 
 
 class Unfailing:
-    """A stream that nothing can break: on a full disk or a closed pipe the line is lost, and counted."""
+    """Standard error as it is now, which nothing can break: on a full disk, a closed pipe or a closed
+    stream the line is lost, and counted."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self) -> None:
         self.lost = 0
 
     def write(self, text: str) -> int:
         try:
-            return self._stream.write(text)
-        except OSError:
+            return sys.stderr.write(text)
+        except (OSError, ValueError):  # ValueError: it was closed
             self.lost += 1
             return len(text)
 
     def flush(self) -> None:
         try:
-            self._stream.flush()
-        except OSError:
+            sys.stderr.flush()
+        except (OSError, ValueError):
             self.lost += 1
 
 
@@ -36,6 +36,6 @@ def configure() -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ],
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, Unfailing(sys.stderr))),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, Unfailing())),
         cache_logger_on_first_use=True,
     )
