@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import structlog
 import yaml
 from fastapi import FastAPI
 from sqlalchemy import Engine
@@ -46,6 +47,7 @@ def run(*arguments: object, **environment: str) -> Result:
     """The command in a wide terminal; an exception that is not an exit is a fault of ours."""
     wide = {"COLUMNS": "250", "NO_COLOR": "1", "FENGHUO_TOKEN": "", **environment}
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], env=wide)
+    structlog.reset_defaults()  # `serve` lets it write to the standard error that is now closed
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
