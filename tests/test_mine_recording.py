@@ -55,7 +55,11 @@ def expected(rows: list[dict[str, str]], start: int) -> tuple[list[Episode], dic
 
 
 @pytest.mark.parametrize(
-    "count", [pytest.param(1500, id="first-half-day"), pytest.param(None, id="all", marks=pytest.mark.long)]
+    "count",
+    [
+        pytest.param(1500, id="first-half-day"),
+        pytest.param(None, id="all", marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
+    ],
 )
 def test_alerts_equal_the_episodes_in_the_file(
     tmp_path: Path, count: int | None, capsys: pytest.CaptureFixture[str]
