@@ -334,7 +334,12 @@ def test_a_wall_clock_that_jumps_is_a_finding_and_moves_nothing(tmp_path: Path) 
         running.settle_desk()
         running.settle_notices()
         assert abs(running.said().time - running.now) < 60 * SECOND
-        assert any(a.rule == "system.clock" and a.condition is Condition.ACTIVE for a in running.alerts())
+        running.wait_for(
+            "the finding, which is still there",
+            lambda: any(
+                a.rule == "system.clock" and a.condition is Condition.ACTIVE for a in running.alerts()
+            ),
+        )
 
         wall.write_text("0")
         running.wait_for(
@@ -349,10 +354,13 @@ def test_a_wall_clock_that_jumps_is_a_finding_and_moves_nothing(tmp_path: Path) 
         running.start()
         running.settle_status()
         assert last <= running.said().time < last + 60 * SECOND
-        assert any(
-            "behind the last record" in str(step.detail)
-            for a in running.alerts()
-            for step in running.steps(a.id)
+        running.wait_for(
+            "what it says",
+            lambda: any(
+                "behind the last record" in str(step.detail)
+                for alert in running.alerts()
+                for step in running.steps(alert.id)
+            ),
         )
 
 
