@@ -81,6 +81,7 @@ class Judge:
         self._held: Sequence[Message] = ()
         self._retry_at = 0.0
         self._absorbed_at = 0
+        self._desk_failed = ""
         self._deadline: int | None = None
         self._heard_at = stopwatch()
         self._snapshot_thread: threading.Thread | None = None
@@ -289,8 +290,6 @@ class Judge:
         if isinstance(error, DeskUnwritable):
             self._disk.desk_failed = str(error)
             self._disk.look()  # at once: with the reserve let go, the next try may succeed
-
-    _desk_failed = ""
 
     def _is_due(self, now: int) -> bool:
         """Whether there is anything to tell the desk, or to let it do."""

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.readings import Times, Values
 from registry.model import Registry
 from streams.finding import Finding, Phase, finding_id
 from streams.sieve import Index
@@ -104,6 +105,18 @@ class Book:
         if self.flag[rule][index] == OPEN:
             self._next(rule, index, Phase.UNKNOWN, time, None)
             self.flag[rule][index] = UNKNOWN
+
+    def recognise(self, rule: str, place: Index, row: Index, time: Times, value: Values) -> NDArray[np.bool_]:
+        """Which values are known. What is open turns UNKNOWN where one is not, and RESUMED where it is again."""
+        known = ~np.isnan(value)
+        flag = self.flag[rule][row]
+        for i in np.flatnonzero(~known & (flag == OPEN)):
+            self.place = int(place[i])
+            self.unknown(rule, int(row[i]), int(time[i]))
+        for i in np.flatnonzero(known & (flag == UNKNOWN)):
+            self.place = int(place[i])
+            self.known(rule, int(row[i]), int(time[i]), float(value[i]))
+        return known
 
     def known(self, rule: str, index: int, time: int, value: float) -> None:
         """Say of an unknown finding that its subject is known again."""

@@ -9,7 +9,7 @@ import numpy as np
 from ingest.readings import Times, Values
 from registry.clock import SECOND
 from registry.model import Registry
-from streams.episodes import CLOSED, OPEN, RATE, UNKNOWN, Book
+from streams.episodes import CLOSED, RATE, Book
 from streams.passes import passes
 from streams.sieve import Index
 from streams.state import NEVER, Rows
@@ -34,14 +34,8 @@ class Rate:
                 self._pass(place[one], row[one], time[one], value[one], book)
 
     def _pass(self, place: Index, row: Index, time: Times, value: Values, book: Book) -> None:
-        known = ~np.isnan(value)
         flag = book.flag[RATE][row]
-        for i in np.flatnonzero(~known & (flag == OPEN)):
-            book.place = int(place[i])
-            book.unknown(RATE, int(row[i]), int(time[i]))
-        for i in np.flatnonzero(known & (flag == UNKNOWN)):
-            book.place = int(place[i])
-            book.known(RATE, int(row[i]), int(time[i]), float(value[i]))
+        known = book.recognise(RATE, place, row, time, value)
         since = self._since[row]
         back = time < since
         due = (

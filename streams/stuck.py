@@ -8,7 +8,7 @@ import numpy as np
 
 from ingest.readings import Times, Values
 from registry.model import Registry
-from streams.episodes import CLOSED, OPEN, STUCK, UNKNOWN, Book
+from streams.episodes import CLOSED, STUCK, Book
 from streams.passes import passes
 from streams.sieve import Index
 from streams.state import NEVER, Rows
@@ -33,14 +33,8 @@ class Stuck:
                 self._pass(place[one], row[one], time[one], value[one], book)
 
     def _pass(self, place: Index, row: Index, time: Times, value: Values, book: Book) -> None:
-        known = ~np.isnan(value)
         flag = book.flag[STUCK][row]
-        for i in np.flatnonzero(~known & (flag == OPEN)):
-            book.place = int(place[i])
-            book.unknown(STUCK, int(row[i]), int(time[i]))
-        for i in np.flatnonzero(known & (flag == UNKNOWN)):
-            book.place = int(place[i])
-            book.known(STUCK, int(row[i]), int(time[i]), float(value[i]))
+        known = book.recognise(STUCK, place, row, time, value)
         since = np.minimum(self._since[row], time)
         with np.errstate(over="ignore"):
             same = known & (np.abs(value - self._value[row]) <= self._within[row])
