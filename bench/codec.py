@@ -100,7 +100,6 @@ def _assemble(
     begun = stopwatch()
     for start in range(0, len(messages), together):
         made, letters = assembler.assemble(messages[start : start + together], START + SECOND)
-        assembler.journaled()
         rounds += made
         dead += sum(letter.count for letter in letters)
     seconds = stopwatch() - begun

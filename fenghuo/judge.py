@@ -1,8 +1,9 @@
 """The judging process: collector, journal, engine and desk, in one thread and one loop.
 
-A turn takes what has arrived together, journals it in one commit, acknowledges it, evaluates it, and
-hands what was found to the desk in one transaction. The order is what keeps the promise that nothing
-acknowledged is ever lost: see docs/architecture.md.
+A turn evaluates what has arrived. Where something was found, it is journaled at once, acknowledged, and
+handed to the desk in one transaction; where nothing was, it waits a moment for others, to be journaled with
+them. Nothing leaves this process, neither acknowledgement nor finding, before it is durable: that keeps the
+promise that nothing acknowledged is ever lost. See docs/architecture.md.
 """
 
 import os
@@ -28,6 +29,7 @@ from fenghuo.disk import Disk
 from fenghuo.logs import configure
 from fenghuo.settings import Settings
 from fenghuo.system_findings import SystemFindings
+from fenghuo.unwritten import Unwritten
 from ingest.assemble import Assembler
 from ingest.collector import Collector, Message
 from ingest.journal import Journal, JournalUnwritable, Lost
@@ -42,6 +44,9 @@ HOUSEKEEPING = 0.25
 
 LOOK = 0.05
 """Seconds of real time between two looks at what others did to the desk's deadlines."""
+
+GATHER = 0.02
+"""Seconds of real time for which readings that gave no finding wait for others, to share their commit."""
 
 DESK_TIMEOUT = 0.02
 """Seconds that the judge waits for a locked desk before it goes on journaling."""
@@ -78,7 +83,7 @@ class Judge:
         self._counts: Counter[str] = Counter()
         self._dead: Counter[str] = Counter()
         self._disk = Disk(self._journal, settings.journal_reserve)
-        self._held: Sequence[Message] = ()
+        self._unwritten = Unwritten()
         self._retry_at = 0.0
         self._absorbed_at = 0
         self._desk_failed = ""
@@ -118,7 +123,7 @@ class Judge:
         version = registry.versions.wanted(self._settings.versions)
         if version is None:
             raise SystemExit("no registry version is wanted: `fenghuo serve` compiles one first")
-        self._journal.append([Round(self._now(), listening=False, version=version)])
+        self._journal.append([Round(self._clock.now(), listening=False, version=version)])
 
     def _make_collector(self) -> Collector:
         broker = self._settings.broker
@@ -160,9 +165,13 @@ class Judge:
         if self._stepped and not self._collector.listening(now) and not self._collector.lost:
             self._keep_house(now)
             return  # a stepped clock waits for us: time that we do not listen need not pass
-        messages = self._held or (self._collector.take() if self._may_take() else ())
-        if not self._disk.journal_failed or begun >= self._retry_at:
+        if self._disk.journal_failed and begun >= self._retry_at:
+            self._write()
+        messages = self._collector.take() if self._may_take() else ()
+        if not self._disk.journal_failed:
             self._absorb(messages, now)
+            if self._unwritten.due(GATHER) or self._stepped:
+                self._write()
         offset = self._journal.last_offset
         behind = offset != self._absorbed and now - self._absorbed_at >= SECOND
         if behind or self._is_due(now):
@@ -172,7 +181,7 @@ class Judge:
         self._keep_house(now)
         if self._stepped and not self._pending:
             self._write_values()
-            if not messages:
+            if not messages and not self._unwritten.messages:
                 self._clock.rest()
 
     def _may_take(self) -> bool:
@@ -180,13 +189,13 @@ class Judge:
         return not self._disk.journal_failed and len(self._pending) < MANY
 
     def _now(self) -> int:
-        return max(self._clock.now(), self._journal.last_time)
+        return max(self._clock.now(), self._engine.now)
 
     def _wait(self) -> None:
         """Until a message, a step of the clock, a deadline, or the next look at the house."""
         due = []
         if not self._disk.journal_failed:
-            due.append(self._journal.last_time + SECOND)
+            due.append(self._engine.now + SECOND)
             if (deadline := self._engine.next_deadline()) is not None:
                 due.append(deadline)
         if self._deadline is not None and not self._desk_failed:
@@ -195,47 +204,63 @@ class Judge:
         timeout = HOUSEKEEPING if timeout is None else min(timeout, HOUSEKEEPING)
         if self._desk_failed:
             timeout = min(timeout, DESK_TIMEOUT)
+        if self._unwritten and not self._disk.journal_failed:
+            timeout = min(timeout, self._unwritten.rest(GATHER))
         clock, broker = self._clock.fileno(), self._collector.fileno()
         readers = [descriptor for descriptor in (clock, broker) if descriptor >= 0]
         if not self._may_take() and broker >= 0:
             readers.remove(broker)
         writers = [broker] if broker >= 0 and self._collector.wants_write() else []
-        ready, _, _ = select.select(readers, writers, [], timeout)
-        if broker in ready and clock not in ready and self._settings.gather:
-            select.select([], [], [], self._settings.gather)  # what comes together is judged together
+        select.select(readers, writers, [], timeout)
 
     def _absorb(self, messages: Sequence[Message], now: int) -> None:
-        """Journal in one commit, acknowledge, evaluate."""
+        """Let time pass until now, and evaluate what has arrived; what gave a finding is written at once.
+
+        What joins others that wait has their arrival time, so that all of it can be one round.
+        """
         listening = self._collector.listening(now)
-        rounds, dead = self._assembler.assemble(messages, now, listening=listening)
-        marks = [Round(time, listening) for time in self._clock.marks(self._journal.last_time, now)]
-        if rounds and marks and marks[-1].time == now:
-            marks.pop()
+        marks = [Round(time, listening) for time in self._clock.marks(self._engine.now, now)]
         due = self._engine.next_deadline()
-        if not rounds and due is not None and due <= now and not (marks and marks[-1].time == now):
+        if due is not None and due <= now and not (marks and marks[-1].time == now):
             marks.append(Round(now, listening))
-        rounds = [*marks, *rounds]
-        if not rounds and not dead:
-            self._collector.acknowledge(messages)
-            return
-        if not self._append(rounds, dead):
-            self._held = messages  # unacknowledged: the broker has them still
-            return
-        self._held = ()
-        self._collector.acknowledge(messages)
-        self._assembler.journaled()
-        for letter in dead:
+        arrival = self._engine.now if self._unwritten and not marks else now
+        rounds, dead = self._assembler.assemble(messages, arrival, listening=listening)
+        if rounds and marks and marks[-1].time == arrival:
+            marks.pop()
+        for mark in marks:
+            self._evaluate(mark)
+            leapt = mark.time < now  # a stepped clock: all in its order
+            if leapt and (self._unwritten.findings or self._is_due(mark.time)) and self._write():
+                self._to_desk(mark.time, self._journal.last_offset)
+        self._unwritten.take(messages, dead)  # after the marks: none is acknowledged before it is judged
+        for round_ in rounds:
+            self._evaluate(round_)
+        if marks or self._unwritten.findings:
+            self._write()  # a mark is owed where nothing else comes: there is nothing to wait for
+
+    def _evaluate(self, round_: Round) -> None:
+        found, fault = recovery.evaluate(self._engine, round_)
+        self._unwritten.add(round_, found, apart=bool(fault))
+        if fault:
+            what = f"{moment(round_.time, self._registry.time_zone)}: {fault}"
+            self._pending += self._system.once("system.engine", round_.time, what)
+
+    def _write(self) -> bool:
+        """Journal all that waits for it in one commit, acknowledge it, and let its findings go to the desk."""
+        unwritten = self._unwritten
+        if not unwritten:
+            return not self._disk.journal_failed
+        rounds = unwritten.joined()
+        if not self._append(rounds, unwritten.dead):
+            return False
+        self._unwritten = Unwritten()
+        self._collector.acknowledge(unwritten.messages)
+        for letter in unwritten.dead:
             self._dead[letter.reason] += letter.count
-        self._counts["messages"] += len(messages)
-        before = self._journal.last_offset - len(rounds)
-        for offset, round_ in enumerate(rounds, before + 1):
-            self._counts["readings"] += len(round_.readings)
-            found, fault = recovery.evaluate(self._engine, round_)
-            self._found(found)
-            if fault:
-                self._pending += self._system.once("system.engine", round_.time, f"{offset}: {fault}")
-            if round_.time < now and self._is_due(round_.time):
-                self._to_desk(round_.time, offset)  # a stepped clock has leapt: all in its order
+        self._counts["messages"] += len(unwritten.messages)
+        self._counts["readings"] += sum(len(round_.readings) for round_ in rounds)
+        self._found(unwritten.findings)
+        return True
 
     def _append(self, rounds: Sequence[Round], dead: Sequence[DeadLetter] = ()) -> bool:
         """Whether it is durably in the journal; if not, it is tried again after a while."""
@@ -359,7 +384,7 @@ class Judge:
 
     def _put_in_force(self, compiled: Registry, now: int) -> None:
         listening = self._collector.listening(now)
-        if not self._append([Round(now, listening, version=compiled.version)]):
+        if not self._write() or not self._append([Round(now, listening, version=compiled.version)]):
             return
         self._found(self._engine.reconfigure(compiled, now, listening))
         self._registry = compiled
@@ -374,6 +399,8 @@ class Judge:
             if self._snapshot_thread.is_alive() and not wait:
                 return
             self._snapshot_thread.join()
+        if not self._write():
+            return
         offset = self._journal.last_offset
         if self._absorbed != offset or self._pending:
             self._to_desk(self._now(), offset)

@@ -91,7 +91,6 @@ class Settings(Strict):
     journal_bytes: Annotated[int, Field(gt=0)] = 20 * GiB
     journal_reserve: Annotated[int, Field(ge=0)] = 64 << 20
     in_flight: Annotated[int, Field(gt=0, lt=65536)] = 2000  # messages unacknowledged at most
-    gather: Annotated[float, Field(ge=0, lt=1)] = 0.002  # seconds to let messages come together
     snapshot_every: Annotated[float, Field(gt=0)] = 60  # seconds
 
     @property

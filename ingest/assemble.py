@@ -1,4 +1,4 @@
-"""From messages that arrived together to the round that is journaled, and the dead letters beside it."""
+"""From messages that arrived together to the round that is judged and journaled, and the dead letters beside it."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -47,14 +47,14 @@ UNKNOWN_POINTS = 10_000
 
 
 class Assembler:
-    """Messages in, rounds and dead letters out; knows the registry and what was journaled lately.
+    """Messages in, rounds and dead letters out; knows the registry and what came lately.
 
     Args:
         registry: the version in force.
         recent: digests of the messages journaled last, oldest first (``Journal.recent_digests``).
         limits: the largest message that is looked into.
 
-    ``dropped`` counts messages that the broker sent again although they are journaled ("repeated");
+    ``dropped`` counts messages that the broker sent again although they had come ("repeated");
     ``unknown`` counts unknown points by (enterprise, gateway, point): a list to adopt them from.
     """
 
@@ -65,7 +65,6 @@ class Assembler:
         self.unknown: Counter[tuple[str, str, str]] = Counter()
         self._limits = limits or Limits()
         self._recent = dict.fromkeys(recent)
-        self._batch = _Batch()
         self.set_registry(registry)
 
     def set_registry(self, registry: Registry) -> None:
@@ -79,20 +78,21 @@ class Assembler:
         """Make one round of all readings; a status message that follows readings begins a new round.
 
         Any messages give at least one round, so that their digests are journaled; no messages give none.
-        May be called again with the same messages if they could not be journaled. Never raises for
+        What is given is to be journaled, however late: its messages are not read again. Never raises for
         anything that a message holds.
         """
-        self._batch = batch = _Batch()
-        for message in messages:
-            digest = _digest(message)
-            if message.dup and (digest in self._recent or digest in batch.digests):
-                batch.repeated += 1
-            else:
-                batch.digests[digest] = None
-                self._read(message, now, batch)
         if not messages:
             return [], []
+        batch = _Batch()
+        for message in messages:
+            digest = _digest(message)
+            if message.dup and digest in self._recent:
+                self.dropped["repeated"] += 1
+            else:
+                self._recent[digest] = batch.digests[digest] = None
+                self._read(message, now, batch)
         batch.close()
+        self._forget()
         rounds = [
             Round(
                 now,
@@ -105,14 +105,7 @@ class Assembler:
         ]
         return rounds, batch.letters()
 
-    def journaled(self) -> None:
-        """What ``assemble`` gave last is durable: from now on its messages are known, and it counts."""
-        batch, self._batch = self._batch, _Batch()
-        self.dropped["repeated"] += batch.repeated
-        for key in batch.unknown:
-            if key in self.unknown or len(self.unknown) < UNKNOWN_POINTS:
-                self.unknown[key] += 1
-        self._recent |= batch.digests
+    def _forget(self) -> None:
         if len(self._recent) > 2 * MEMORY:
             self._recent = dict.fromkeys(list(self._recent)[-MEMORY:])
 
@@ -144,7 +137,10 @@ class Assembler:
             return []
         decoded = route.codec.decode(message.payload, now)
         batch.columns += decoded.columns
-        batch.unknown += [(route.enterprise, route.id, point) for point in decoded.unknown]
+        for point in decoded.unknown:
+            key = route.enterprise, route.id, point
+            if key in self.unknown or len(self.unknown) < UNKNOWN_POINTS:
+                self.unknown[key] += 1
         return decoded.problems
 
     def _route(self, topic: str) -> "_Route | Problem":
@@ -186,8 +182,6 @@ class _Batch:
     columns: list[Columns] = field(default_factory=list)
     dead: dict[tuple[str, str], DeadLetter] = field(default_factory=dict)
     digests: dict[bytes, None] = field(default_factory=dict)
-    unknown: list[tuple[str, str, str]] = field(default_factory=list)
-    repeated: int = 0
 
     def status(self, said: GatewayStatus) -> None:
         """A round's status comes before its readings: readings that came before it need their own round."""

@@ -1,6 +1,8 @@
 """Readings: a columnar batch of sensor values, and the round, the unit in which they are journaled."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,18 @@ class Readings:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    @staticmethod
+    def joined(parts: "Sequence[Readings]") -> "Readings":
+        """All of them, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return Readings(
+            np.concatenate([part.row for part in parts]),
+            np.concatenate([part.time for part in parts]),
+            np.concatenate([part.value for part in parts]),
+            np.concatenate([part.quality for part in parts]),
+        )
 
     @staticmethod
     def empty() -> "Readings":
@@ -66,6 +80,28 @@ class Round:
     status: tuple[GatewayStatus, ...] = ()
     readings: Readings = field(default_factory=Readings.empty)
     digests: bytes = b""
+
+
+def joined(rounds: Sequence[Round]) -> list[Round]:
+    """Fewer rounds that say the same: neighbours of one time and without status become one.
+
+    However the readings of one time are cut into rounds, the engines find the same.
+    """
+    whole: list[Round] = []
+    for _, group in groupby(rounds, lambda r: (r.time, r.listening, r.version, r.status)):
+        first, *others = same = list(group)
+        if not others or first.status or first.version is not None:
+            whole += same
+            continue
+        whole.append(
+            Round(
+                first.time,
+                first.listening,
+                readings=Readings.joined([round_.readings for round_ in same]),
+                digests=b"".join(round_.digests for round_ in same),
+            )
+        )
+    return whole
 
 
 @dataclass(frozen=True, slots=True)

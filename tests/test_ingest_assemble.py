@@ -209,19 +209,14 @@ def test_a_status_that_says_nothing_is_a_dead_letter() -> None:
     assert rounds[0].status == ()
 
 
-def test_a_repeat_is_dropped_only_if_flagged_and_journaled() -> None:
+def test_a_repeat_is_dropped_only_if_flagged_and_known() -> None:
     first, other = readings(1, A=1.0), readings(2, A=2.0)
     again = first._replace(dup=True)
     assembler = Assembler(REGISTRY)
     before, _ = assembler.assemble([first], NOW)
-    assert len(told(assembler.assemble([again], NOW)[0])) == 1, "it is not journaled yet"
-    assembler.assemble([first], NOW)
-    assembler.journaled()
     rounds, dead = assembler.assemble([again, other], NOW)
     assert [value for _, _, value, _ in told(rounds)] == [2.0]
     assert not dead
-    assert assembler.dropped["repeated"] == 0, "counted when it is durable"
-    assembler.journaled()
     assert assembler.dropped["repeated"] == 1
     assert len(told(assembler.assemble([first], NOW)[0])) == 1, "a gateway may say the same again"
 
@@ -241,7 +236,6 @@ def test_a_message_that_says_the_same_again_is_no_repeat_even_if_flagged() -> No
     gateway = REGISTRY.gateway_index[ONE, "gw1"]
     assembler = Assembler(REGISTRY)
     assembler.assemble([online(False)._replace(mid=1), online(True)._replace(mid=2)], NOW)
-    assembler.journaled()
     again = [
         online(True)._replace(mid=2, dup=True, connection=1),
         online(False)._replace(mid=3, dup=True, connection=1),
@@ -250,24 +244,12 @@ def test_a_message_that_says_the_same_again_is_no_repeat_even_if_flagged() -> No
     assert [round.status for round in rounds] == [(GatewayStatus(gateway, False),)]
 
 
-def test_the_same_messages_may_be_assembled_again_when_they_could_not_be_journaled() -> None:
-    messages = [readings(1, A=1.0, X=5), online(True), readings(2, A=2.0, dup=True)]
-    assembler = Assembler(REGISTRY)
-    first = assembler.assemble(messages, NOW)
-    second = assembler.assemble(messages, NOW + SECOND)
-    assert told(first[0]) == told(second[0])
-    assert [round.digests for round in first[0]] == [round.digests for round in second[0]]
-    assembler.journaled()
-    assert assembler.unknown == {(ONE, "gw1", "X"): 1}
-
-
 def test_memory_of_repeats_is_bounded_and_keeps_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assemble, "MEMORY", 10)
     assembler = Assembler(REGISTRY)
     messages = [readings(second, A=float(second)) for second in range(60)]
     for message in messages:
         assembler.assemble([message], NOW)
-        assembler.journaled()
     again, _ = assembler.assemble([message._replace(dup=True) for message in messages], NOW)
     kept = [value for _, _, value, _ in told(again)]
     assert kept == [float(second) for second in range(len(kept))]
@@ -329,7 +311,6 @@ def test_it_does_not_matter_which_messages_came_together(
     together, dead = Assembler(REGISTRY).assemble(messages, NOW)
     apart = Assembler(REGISTRY)
     first, dead_first = apart.assemble(messages[:cut], NOW)
-    apart.journaled()
     second, dead_second = apart.assemble(messages[cut:], NOW)
     np.testing.assert_equal(told(together), told([*first, *second]))
     assert [s for round in together for s in round.status] == [
@@ -370,7 +351,6 @@ ANYTHING = st.builds(
 def test_whatever_arrives_is_a_round_and_letters_that_can_be_written(messages: list[Message]) -> None:
     assembler = Assembler(REGISTRY)
     rounds, dead = assembler.assemble([*messages, readings(1, A=7.0)], NOW)
-    assembler.journaled()
     assert told(rounds)[-1] == (ROW[ONE]["A"], TIME + SECOND, 7.0, GOOD)
     for letter in dead:
         (letter.topic + letter.detail).encode("utf-8")
