@@ -6,10 +6,13 @@ from ingest.readings import Round
 
 def test_rounds_of_one_time_are_journaled_as_one() -> None:
     waiting = Unwritten()
-    assert not waiting and not waiting.due(0.0)
+    assert not waiting
+    assert not waiting.due(0.0)
     for time in (1, 1, 1, 2):
         waiting.add(Round(time, digests=b"%8d" % time), [], apart=False)
-    assert waiting and waiting.due(0.0) and not waiting.due(1000.0)
+    assert waiting
+    assert waiting.due(0.0)
+    assert not waiting.due(1000.0)
     assert [(r.time, len(r.digests)) for r in waiting.joined()] == [(1, 24), (2, 8)]
 
 
