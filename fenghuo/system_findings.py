@@ -48,8 +48,11 @@ class SystemFindings:
         self._open[rule] = finding
         return [finding]
 
-    def holds(self, rule: str, now: int, why: str) -> list[Finding]:
-        """What there is to say now that a rule's condition holds ("why" says for what reason) or does not ("")."""
+    def holds(self, rule: str, now: int, why: str | None) -> list[Finding]:
+        """What there is to say now that a rule's condition holds (``why`` says for what reason), or does not
+        (""); nothing as long as that is not known (None), for what is not known is not over."""
+        if why is None:
+            return []
         return self.begin(rule, now, why) if why else self.end(rule, now)
 
     def end(self, rule: str, now: int) -> list[Finding]:
