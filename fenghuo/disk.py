@@ -1,40 +1,41 @@
-"""The disk that journal and desk share: its reserve is let go when either cannot write, and taken back later."""
+"""The disk that journal and desk share: each has a reserve, let go when it cannot write and taken back later."""
 
-from ingest.journal import Journal
+from ingest.reserve import Reserve
 
 
 class Disk:
-    """Derives what is wrong from what is true now: the last append, the last desk round, the reserve.
+    """Derives what is wrong from what is true now: the last append, the last desk round, the reserves.
 
-    While the reserve is let go, half of it belongs to the desk: the journal stops before it has eaten that,
-    so that the alert of the full disk, and every other, can still be stored and sent.
+    The desk's reserve is let go only when the desk itself cannot write, so that the alert of the full disk,
+    and every other, can still be stored and sent; while it is let go, the journal stops, not to eat it.
     """
 
-    def __init__(self, journal: Journal, reserve: int) -> None:
-        self._journal = journal
-        self._reserve = reserve
-        self._held = journal.reserve_held
+    def __init__(self, journal: Reserve, desk: Reserve) -> None:
+        self._journal, self._desk = journal, desk
+        self._held = journal.held and desk.restore()
         self.journal_failed = ""  # why the last append failed; "" if it did not
         self.desk_failed = ""  # why the last desk round could not be written
 
     def journal_may_write(self) -> bool:
         """Whether there is room for readings beside what belongs to the desk."""
-        if self._held or not self._reserve:
-            return True
-        if self._journal.free() > self._reserve // 2:
+        if self._held or self._desk.held or self.spare() > 0:
             return True
         self.journal_failed = "the disk is full but for what alerts need"
         return False
 
+    def spare(self) -> int:
+        """Bytes that are free beyond what the reserves need to be taken again; below 0 where they are missing."""
+        return self._desk.free() - 2 * (self._desk.size + self._journal.size)
+
     def look(self) -> str:
-        """Let the reserve go or take it back; why the disk is not well, "" if it is."""
+        """Let reserves go or take them back; why the disk is not well, "" if it is."""
         failed = self.journal_failed or self.desk_failed
         if failed:
-            self._journal.release_reserve()
-            self._held = self._journal.reserve_held
+            self._journal.release()
+            if self.desk_failed:
+                self._desk.release()
+            self._held = self._journal.held and self._desk.held
             return failed
-        if not self._held and self._journal.free() > 2 * self._reserve:
-            self._held = self._journal.restore_reserve()
-        if self._held or not self._reserve:
-            return ""
-        return "the disk is nearly full: the reserve that keeps alerts alive is in use"
+        if not self._held:
+            self._held = self._desk.restore() and self._journal.restore()
+        return "" if self._held else "the disk is nearly full: the reserve that keeps alerts alive is in use"

@@ -30,11 +30,12 @@ from fenghuo.logs import configure
 from fenghuo.settings import Settings
 from fenghuo.system_findings import SystemFindings
 from fenghuo.unwritten import Unwritten
-from ingest.assemble import Assembler
+from ingest.assemble import MEMORY, Assembler
 from ingest.collector import Collector, Message
 from ingest.journal import Journal, JournalUnwritable, Lost
 from ingest.last_values import LastValues
 from ingest.readings import DeadLetter, Round
+from ingest.reserve import Reserve
 from registry.clock import HOUR, MINUTE, SECOND, Anchor, Clock, SystemClock, stopwatch
 from registry.model import Registry
 from streams.finding import Finding, Phase
@@ -72,7 +73,9 @@ class Judge:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         database = open_database(settings.data / "desk.sqlite", busy=DESK_TIMEOUT)
-        self._journal = Journal(settings.journal, reserve=settings.journal_reserve, after=absorbed(database))
+        self._journal = Journal(
+            settings.journal, reserve=settings.journal_reserve // 2, after=absorbed(database)
+        )
         self._clock: Clock = (
             ControlledClock(settings.clock, "judge")
             if settings.clock
@@ -82,7 +85,9 @@ class Judge:
         self._stopping = False
         self._counts: Counter[str] = Counter()
         self._dead: Counter[str] = Counter()
-        self._disk = Disk(self._journal, settings.journal_reserve)
+        self._disk = Disk(
+            self._journal.reserve, Reserve(settings.data / "reserve", settings.journal_reserve // 2)
+        )
         self._unwritten = Unwritten()
         self._retry_at = 0.0
         self._absorbed_at = 0
@@ -107,12 +112,16 @@ class Judge:
         self._desk = Desk(database, self._registry)
         with reading(database) as connection:
             self._system = SystemFindings(store.open_system_findings(connection))
-        self._assembler = Assembler(self._registry, self._journal.recent_digests(2 * settings.in_flight))
+        remembered = max(MEMORY, 2 * settings.in_flight)  # the broker sends again at most what is in flight
+        recent = self._journal.recent_digests(remembered)
+        self._assembler = Assembler(self._registry, recent, memory=remembered)
         self._collector = self._make_collector()
         self._started = self._clock.now()
-        self._had_session = self._journal.last_offset > 1
+        self._had_session = bool(recent)
         for lost in recovered.lost:
             self._pending += self._lost(lost)
+        for time, fault in recovered.faults:
+            self._pending += self._engine_failed(time, fault)
 
     # -- start ---------------------------------------------------------------------------------
 
@@ -188,6 +197,10 @@ class Judge:
         """Whether more readings may come in; what may not stays at the broker."""
         return not self._disk.journal_failed and len(self._pending) < MANY
 
+    def _listening(self, now: int) -> bool:
+        """Whether a point that is not heard now is really silent."""
+        return self._may_take() and self._collector.listening(now)
+
     def _now(self) -> int:
         return max(self._clock.now(), self._engine.now)
 
@@ -218,7 +231,7 @@ class Judge:
 
         What joins others that wait has their arrival time, so that all of it can be one round.
         """
-        listening = self._collector.listening(now)
+        listening = self._listening(now)
         marks = [Round(time, listening) for time in self._clock.marks(self._engine.now, now)]
         due = self._engine.next_deadline()
         if due is not None and due <= now and not (marks and marks[-1].time == now):
@@ -242,8 +255,11 @@ class Judge:
         found, fault = recovery.evaluate(self._engine, round_)
         self._unwritten.add(round_, found, apart=bool(fault))
         if fault:
-            what = f"{moment(round_.time, self._registry.time_zone)}: {fault}"
-            self._pending += self._system.once("system.engine", round_.time, what)
+            self._pending += self._engine_failed(round_.time, fault)
+
+    def _engine_failed(self, time: int, fault: str) -> list[Finding]:
+        why = f"{moment(time, self._registry.time_zone)}: {fault}"
+        return self._system.once("system.engine", time, why, since=time)
 
     def _write(self) -> bool:
         """Journal all that waits for it in one commit, acknowledge it, and let its findings go to the desk."""
@@ -275,6 +291,7 @@ class Judge:
                 self._disk.journal_failed = ""
                 return True
         self._retry_at = stopwatch() + RETRY
+        self._next_retention = 0.0  # old files may have to go now
         return False
 
     def _found(self, findings: Sequence[Finding]) -> None:
@@ -347,8 +364,11 @@ class Judge:
             self._next_retention = watch + 60
             self._retain(now)
 
-    def _deaf(self, now: int, watch: float) -> str:
-        """Why we do not hear the broker, once that has lasted; and a session that it has lost is told at once."""
+    def _deaf(self, now: int, watch: float) -> str | None:
+        """Why we do not hear the broker, once that has lasted; None while it is too early to say.
+
+        A session that it has lost is told at once.
+        """
         if self._collector.counts["connected_anew"]:
             if self._had_session:
                 lost = "the broker has forgotten our session: what it held for us is lost"
@@ -357,18 +377,21 @@ class Judge:
         self._had_session |= self._collector.connected
         if self._collector.listening(now):
             self._heard_at = watch
-        if watch - self._heard_at < DEAF:
             return ""
+        if watch - self._heard_at < DEAF:
+            return None
         return self._collector.problem or "what the broker holds for us comes faster than it can be judged"
 
     def _wall_moved(self) -> str:
         if not isinstance(self._clock, SystemClock):
             return ""
-        if self._clock.behind > MINUTE:
-            return f"the wall is {self._clock.behind / SECOND:.0f} s behind the last record"
-        step = self._clock.wall_step() + self._clock.behind
-        if abs(step) > WALL_STEP:
-            return f"the wall clock has moved by {step / SECOND:+.0f} s; ours goes on unmoved"
+        away, behind = self._clock.wall_step(), self._clock.behind
+        if abs(away) <= WALL_STEP:
+            return ""
+        if abs(away + behind) > WALL_STEP:
+            return f"the wall clock is {away / SECOND:+.0f} s away from ours, which goes on unmoved"
+        if behind > MINUTE:
+            return f"the wall is {behind / SECOND:.0f} s behind the last record"
         return ""
 
     def _reconfigure(self, now: int) -> str:
@@ -383,7 +406,7 @@ class Judge:
         return refused
 
     def _put_in_force(self, compiled: Registry, now: int) -> None:
-        listening = self._collector.listening(now)
+        listening = self._listening(now)
         if not self._write() or not self._append([Round(now, listening, version=compiled.version)]):
             return
         self._found(self._engine.reconfigure(compiled, now, listening))
@@ -423,12 +446,13 @@ class Judge:
 
     def _retain(self, now: int) -> None:
         versions = self._settings.versions
+        used, spare = self._journal.usage().bytes, self._disk.spare()
         try:
             lost = self._journal.retain(
                 absorbed=min(self._absorbed, self._snapshot_offset),
                 history=None,
                 max_age=int(self._settings.journal_days * 24 * HOUR),
-                max_bytes=self._settings.journal_bytes,
+                max_bytes=min(self._settings.journal_bytes, max(0, used + spare)),
                 now=now,
             )
             keep = self._journal.versions_used() | {self._registry.version}
@@ -443,9 +467,9 @@ class Judge:
     def _lost(self, lost: Lost) -> list[Finding]:
         """Of one gap one finding, however often it is seen."""
         zone = self._registry.time_zone
-        span = f"{moment(lost.first_time, zone)} – {moment(lost.last_time, zone)}"
-        why = f"{span}, offsets {lost.first_offset}–{lost.last_offset}"
-        return self._system.once("system.lost", self._now(), why, since=lost.first_time)
+        span = f"{moment(lost.first_time, zone)} – {moment(lost.last_time, zone)}, " if lost.last_time else ""
+        why = f"{span}offsets {lost.first_offset}–{lost.last_offset}"
+        return self._system.once("system.lost", self._now(), why, since=max(1, lost.first_time))
 
     def _write_files(self) -> None:
         """Status and last values, for others to read; a disk that cannot take them stops nothing else."""
@@ -475,7 +499,7 @@ class Judge:
                 time=now,
                 started=self._started,
                 connected=self._collector.connected,
-                listening=self._collector.listening(now),
+                listening=self._listening(now),
                 version=self._registry.version,
                 offset=self._journal.last_offset,
                 absorbed=self._absorbed,
@@ -491,7 +515,7 @@ class Judge:
                 round_ms=self._round_ms.latency(),
                 alert_ms=self._alert_ms.latency(),
                 journal_bytes=usage.bytes,
-                journal_hours=usage.budget_hours or 0.0,
+                journal_hours=usage.hours or 0.0,
             ),
         )
 

@@ -13,7 +13,7 @@ from ingest.journal import Journal, Lost, version_at
 from ingest.readings import Round
 from registry.model import Registry
 from streams.engine import PointEngine, SnapshotError
-from streams.finding import Finding
+from streams.finding import Finding, Phase
 
 log = structlog.get_logger()
 
@@ -33,13 +33,15 @@ class Snapshot(msgspec.Struct, frozen=True):
 class Recovered(NamedTuple):
     """What a judge goes on from.
 
-    findings: those of rounds that the desk has not absorbed, in their order.
-    snapshot: the offset of the snapshot that was used, 0 for none. lost: gaps in the journal.
+    findings: those of rounds that the desk has not absorbed, in their order. faults: times of rounds that
+    the engine failed over, µs, and why. snapshot: the offset of the snapshot that was used, 0 for none.
+    lost: gaps in the journal.
     """
 
     engine: PointEngine
     registry: Registry
     findings: Sequence[Finding]
+    faults: Sequence[tuple[int, str]]
     snapshot: int
     lost: Sequence[Lost]
 
@@ -47,8 +49,9 @@ class Recovered(NamedTuple):
 def recover(journal: Journal, folder: Path, versions: Path, snapshot_file: Path, absorbed: int) -> Recovered:
     """Load the snapshot and evaluate the journal from there.
 
-    A snapshot that cannot be used is left out, and the whole journal evaluated instead: findings that began
-    before it join their alerts by rule and subject.
+    A snapshot that cannot be used is left out, and what there is of the journal evaluated instead. A finding
+    that began before that gets another id; so the newest message of each that was open at ``absorbed`` is
+    given to the desk again: it knows it, or joins it to its alert by rule and subject.
 
     Args:
         folder: the journal's. versions: where compiled registries are. absorbed: the desk's offset.
@@ -61,6 +64,8 @@ def recover(journal: Journal, folder: Path, versions: Path, snapshot_file: Path,
     if engine is None:
         after = journal.first_offset - 1
     findings: list[Finding] = []
+    faults: list[tuple[int, str]] = []
+    opened: dict[str, Finding] = {}
     for offset, round_ in journal.read(after):
         if offset != after + 1:
             log.error("journal_gap", after=after, next=offset)
@@ -71,26 +76,34 @@ def recover(journal: Journal, folder: Path, versions: Path, snapshot_file: Path,
             compiled = registry.versions.load(versions, round_.version)
             found = engine.reconfigure(compiled, round_.time, round_.listening)
         else:
-            found, _ = evaluate(engine, round_)  # a fault was told when it happened
+            found, fault = evaluate(engine, round_)
+            if fault and offset > absorbed:
+                faults.append((round_.time, fault))
         if offset > absorbed:
             findings += found
+        elif not used:
+            for finding in found:
+                opened[finding.id] = finding
+                if finding.phase in (Phase.ENDED, Phase.WITHDRAWN):
+                    del opened[finding.id]
     if engine is None:
         raise CannotRecover("the journal is empty")
+    findings = [*opened.values(), *findings]
     log.info("recovered", snapshot=used, absorbed=absorbed, offset=after, findings=len(findings))
-    return Recovered(engine, engine.registry, findings, used, journal.missing)
+    return Recovered(engine, engine.registry, findings, faults, used, journal.missing)
 
 
 def evaluate(engine: PointEngine, round_: Round) -> tuple[list[Finding], str]:
     """What a round gives; and the engine's fault, if it failed over it.
 
-    A round on which the engine fails is left out, in life and in every replay alike: it is in the journal
-    and acknowledged, and to fail over it again at every start would leave all the others unguarded.
+    What is left of a round on which the engine fails is left out, in life and in every replay alike: it will
+    be in the journal and acknowledged, and to stop over it at every start would leave all the others unguarded.
     """
     try:
         return engine.apply(round_), ""
     except Exception as error:
         log.exception("round_not_judged", time=round_.time)
-        return [], f"{type(error).__name__}: {error}"
+        return engine.salvage(), f"{type(error).__name__}: {error}"
 
 
 def _version(folder: Path, offset: int, versions: Path) -> Registry:

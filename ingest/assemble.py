@@ -40,10 +40,7 @@ OTHERS = "#"
 """In place of a topic: several. No message can have it, and no enterprise may see its dead letters."""
 
 MEMORY = 16_384
-"""Digests remembered at least; a broker sends again at most its in-flight window, by default 2,000."""
-
-UNKNOWN_POINTS = 10_000
-"""Unknown points that are counted one by one; further ones are in the dead letters only."""
+"""Digests remembered at least, unless told otherwise."""
 
 
 class Assembler:
@@ -53,16 +50,20 @@ class Assembler:
         registry: the version in force.
         recent: digests of the messages journaled last, oldest first (``Journal.recent_digests``).
         limits: the largest message that is looked into.
+        memory: digests remembered at least; more than the broker may send again.
 
     ``dropped`` counts messages that the broker sent again although they had come ("repeated");
-    ``unknown`` counts unknown points by (enterprise, gateway, point): a list to adopt them from.
     """
 
     def __init__(
-        self, registry: Registry, recent: Iterable[bytes] = (), limits: Limits | None = None
+        self,
+        registry: Registry,
+        recent: Iterable[bytes] = (),
+        limits: Limits | None = None,
+        memory: int = MEMORY,
     ) -> None:
         self.dropped: Counter[str] = Counter()
-        self.unknown: Counter[tuple[str, str, str]] = Counter()
+        self._memory = memory
         self._limits = limits or Limits()
         self._recent = dict.fromkeys(recent)
         self.set_registry(registry)
@@ -106,8 +107,8 @@ class Assembler:
         return rounds, batch.letters()
 
     def _forget(self) -> None:
-        if len(self._recent) > 2 * MEMORY:
-            self._recent = dict.fromkeys(list(self._recent)[-MEMORY:])
+        if len(self._recent) > 2 * self._memory:
+            self._recent = dict.fromkeys(list(self._recent)[-self._memory :])
 
     def _read(self, message: Message, now: int, batch: "_Batch") -> None:
         """Take what is good of a message into the batch; the rest becomes dead letters, one a reason.
@@ -137,10 +138,6 @@ class Assembler:
             return []
         decoded = route.codec.decode(message.payload, now)
         batch.columns += decoded.columns
-        for point in decoded.unknown:
-            key = route.enterprise, route.id, point
-            if key in self.unknown or len(self.unknown) < UNKNOWN_POINTS:
-                self.unknown[key] += 1
         return decoded.problems
 
     def _route(self, topic: str) -> "_Route | Problem":

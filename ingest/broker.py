@@ -16,6 +16,9 @@ from pathlib import Path
 
 from registry.clock import stopwatch
 
+LOG_BYTES = 4 << 20
+"""At most so much of mosquitto's log, and as much again of what was before."""
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOOPBACK = "127.0.0.1"
 COLLECTOR = "collector"
@@ -30,6 +33,10 @@ SEARCH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/s
 
 class BrokerFailed(RuntimeError):
     """The broker did not start; the text ends with the last lines of its log."""
+
+
+class PasswordsBroken(ValueError):
+    """The file of passwords has a line that is not one; the text says where and what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +88,33 @@ def passwords(path: Path, users: Iterable[str]) -> dict[str, str]:
     """A password for each user: those in the file, and new ones (192 random bits) for the rest.
 
     The file holds ``user password`` a line, is readable by its owner only, and is replaced as a whole.
-    Users that are no longer named keep their line, so that a gateway that comes back still knows its own.
+    Users that are no longer named keep their line, so that a gateway that comes back still knows its own;
+    empty lines and those that begin with # stay too, at the top.
 
     Raises:
-        OSError: the file cannot be read or written.
+        PasswordsBroken: another line is no user and password. OSError: the file cannot be read or written.
     """
     try:
-        known = dict(line.split() for line in path.read_text("utf-8").splitlines() if line.strip())
+        lines = path.read_text("utf-8").splitlines()
     except FileNotFoundError:
-        known = {}
+        lines = []
+    except UnicodeDecodeError:
+        raise PasswordsBroken(f"{path}: not UTF-8") from None
+    remarks, known = [], {}
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            remarks.append(line)
+        elif len(words) == 2:
+            known[words[0]] = words[1]
+        else:
+            raise PasswordsBroken(f"{path}:{number}: expected `USER PASSWORD`, or a remark after #")
     wanted = list(users)
     missing = [user for user in wanted if user not in known]
     if missing:
         known.update((user, secrets.token_urlsafe(24)) for user in missing)
-        write_private(path, "".join(f"{user} {password}\n" for user, password in sorted(known.items())))
+        entries = [f"{user} {password}" for user, password in sorted(known.items())]
+        write_private(path, "".join(f"{line}\n" for line in (*remarks, *entries)))
     return {user: known[user] for user in wanted}
 
 
@@ -158,6 +178,20 @@ class Mosquitto:
         return self.folder / "mosquitto.log"
 
     @property
+    def runs(self) -> Path:
+        """A file that is there from when it listens until it has ended well."""
+        return self.folder / "runs"
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether it ended last without saving its sessions: killed, or by a power cut.
+
+        What it acknowledged since its last save and had not handed on is then lost, and no client can tell.
+        """
+        ended_well = self._process is not None and self._process.poll() == 0
+        return self.runs.exists() and not self.running and not ended_well
+
+    @property
     def pid(self) -> int | None:
         """Process id while it runs."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
@@ -197,7 +231,7 @@ class Mosquitto:
         self.write()
         if self.log.exists():
             self.log.replace(self.log.with_suffix(".log.1"))
-        with self.log.open("wb") as log:
+        with self.log.open("ab") as log:  # appended to, so that it can be emptied under way
             self._process = subprocess.Popen(
                 [self._executable, "-c", str(self.config)],
                 stdin=subprocess.DEVNULL,
@@ -212,6 +246,13 @@ class Mosquitto:
             self.kill()
             tail = self.log.read_text("utf-8", "replace").splitlines()[-5:]
             raise BrokerFailed("\n".join((str(error), *tail))) from None
+        self.runs.touch()
+
+    def trim_log(self) -> None:
+        """Put the log aside if it has grown long, in place of what was put aside before. Raises OSError."""
+        if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
+            shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
+            os.truncate(self.log, 0)
 
     def stop(self) -> None:
         """End it so that it saves its sessions; killed if it takes too long."""
@@ -222,6 +263,8 @@ class Mosquitto:
             self._process.wait(self.STOP_WITHIN)
         except subprocess.TimeoutExpired:  # then what it had not saved is lost, as by a power cut
             self.kill()
+        if self._process.returncode == 0:
+            self.runs.unlink(missing_ok=True)
 
     def kill(self) -> None:
         """End it at once, as a power cut would."""
@@ -249,7 +292,7 @@ class Mosquitto:
             "sys_interval 0",
             "persistence true",
             f"persistence_location {self.folder}{os.sep}",
-            "autosave_interval 10",
+            "autosave_interval 10",  # s; each save writes all that is queued, and everybody waits meanwhile
             "autosave_on_changes false",
             "log_dest stderr",
             "log_type error",

@@ -1,7 +1,7 @@
 """What every payload codec shares: columns, problems, and how points and times are looked up."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
@@ -107,7 +107,6 @@ class Decoded:
 
     columns: list[Columns]
     problems: list[Problem]
-    unknown: list[str] = field(default_factory=list)  # point ids that the registry does not have
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +117,6 @@ class Lookup:
     row: Rows
     keep: NDArray[np.intp] | None
     problems: tuple[Problem, ...]
-    unknown: tuple[str, ...]
 
 
 class GatewayPoints:
@@ -158,7 +156,6 @@ class GatewayPoints:
             np.array(row, np.int32),
             None if len(row) == len(ids) else np.array(keep, np.intp),
             tuple(problems),
-            tuple(unknown),
         )
 
 

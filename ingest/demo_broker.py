@@ -94,5 +94,5 @@ class Iotcore:
 
 
 def embedded(folder: Path, port: int, accounts: Sequence[Account]) -> Mosquitto | Iotcore:
-    """A broker of our own: mosquitto where it is installed, else iotcore for a demo."""
+    """The broker of a demo or rehearsal: mosquitto where it is installed, else iotcore."""
     return (Mosquitto if find_mosquitto() else Iotcore)(folder, port, accounts)

@@ -19,9 +19,10 @@ from typing import IO, Self
 
 from ingest import journal_file, journal_reader
 from ingest.journal_file import File, JournalDamaged, JournalUnreadable, State
-from ingest.journal_reader import dead_letter_counts, dead_letters, read, version_at, versions_used
+from ingest.journal_reader import dead_letters, read, version_at
 from ingest.pack import digests, pack
 from ingest.readings import DeadLetter, Round
+from ingest.reserve import Reserve
 from registry.clock import HOUR, MINUTE
 
 __all__ = [
@@ -33,12 +34,10 @@ __all__ = [
     "JournalUnwritable",
     "Lost",
     "Usage",
-    "dead_letter_counts",
     "dead_letters",
     "read",
     "usage",
     "version_at",
-    "versions_used",
 ]
 
 RESERVE = 64 << 20
@@ -93,8 +92,7 @@ class Usage:
     bytes: int
     bytes_per_hour: float | None  # of arrival time, over the newest few files
     free: int  # bytes that the disk still has
-    budget_hours: float | None  # hours of arrival time that the budget holds
-    disk_hours: float | None  # hours until the disk is full, if nothing were dropped
+    hours: float | None  # hours of arrival time that the budget holds, or the disk if that holds less
 
 
 class Journal:
@@ -114,13 +112,12 @@ class Journal:
 
     def __init__(self, folder: Path, *, reserve: int = RESERVE, after: int = 0) -> None:
         self._folder = folder
-        self._reserve = reserve
-        self._reserved = folder / "reserve"
+        self.reserve = Reserve(folder / "reserve", reserve)
         self._writer: sqlite3.Connection | None = None
         self._files: list[File] = []
         self._state = State()
         self.missing: tuple[Lost, ...] = ()
-        """Gaps between files, found at open: somebody moved or damaged files."""
+        """Gaps, found at open: somebody moved or damaged files. Times are 0 where nothing is left to tell them."""
         with _unwritable(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(folder)
@@ -128,11 +125,11 @@ class Journal:
             try:
                 self._open(after)
             except JournalUnwritable as error:
-                if error.reason != "disk_full" or not self.release_reserve():
+                if error.reason != "disk_full" or not self.reserve.release():
                     raise
                 self._open(after)
             else:
-                self.restore_reserve()
+                self.reserve.restore()
         except BaseException:
             self.close()
             raise
@@ -225,9 +222,9 @@ class Journal:
         """Every registry version that a replay of what is left of the journal can need."""
         return set().union(*(file.versions for file in self._files))
 
-    def recent_digests(self, count: int) -> set[bytes]:
-        """The 8-byte digests of the newest ``count`` messages, or of a few more: whole rounds."""
-        found: set[bytes] = set()
+    def recent_digests(self, count: int) -> list[bytes]:
+        """The 8-byte digests of the newest ``count`` messages, or of a few more (whole rounds), oldest first."""
+        found: list[bytes] = []
         for file in reversed(self._files):
             with journal_file.reading(file.path) as db:
                 newest_first = db.execute(
@@ -235,10 +232,10 @@ class Journal:
                 )
                 for offset, blob in newest_first:
                     if len(found) >= count:
-                        return found
+                        return found[::-1]
                     packed = journal_file.unpacked(digests, file.path, offset, blob)
-                    found.update(packed[n : n + 8] for n in range(0, len(packed), 8))
-        return found
+                    found += [packed[n : n + 8] for n in range(len(packed) - 8, -1, -8)]
+        return found[::-1]
 
     def retain(
         self, *, absorbed: int, history: int | None, max_age: int, max_bytes: int, now: int
@@ -283,41 +280,6 @@ class Journal:
                 )
         return lost
 
-    @property
-    def reserve_held(self) -> bool:
-        """Whether all of the reserve is on the disk; True where none is wanted."""
-        return not self._reserve or self._holds()
-
-    def release_reserve(self) -> bool:
-        """Give the reserve back to a full disk; never raises. Returns: whether there was one to give."""
-        try:
-            self._reserved.unlink()
-        except OSError:  # there is none, or a disk that can only be read: the answer says so
-            return False
-        return True
-
-    def restore_reserve(self) -> bool:
-        """Take the reserve again once twice as much is free; never raises. Returns: whether it is held now."""
-        if self.reserve_held:
-            return True
-        self.release_reserve()
-        if self.free() < 2 * self._reserve:
-            return False
-        try:
-            with self._reserved.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, self._reserve)
-        except OSError:  # no room after all, or a failing disk: the answer says that it is not held
-            self.release_reserve()
-            return False
-        return True
-
-    def free(self) -> int:
-        """Bytes that the journal's disk still has for us, the reserve apart; 0 where it does not answer."""
-        try:
-            return _free(self._folder)
-        except OSError:
-            return 0
-
     def usage(self, max_bytes: int | None = None) -> Usage:
         """What the journal takes of the disk; opens no file. See the function of this name."""
         recent = self._files[-_RECENT:]
@@ -329,30 +291,28 @@ class Journal:
             max_bytes,
         )
 
-    def _holds(self) -> bool:
-        try:
-            held = self._reserved.stat()
-        except OSError:
-            return False
-        return held.st_size == self._reserve and held.st_blocks * 512 >= self._reserve
-
     def _open(self, after: int) -> None:
         with _unwritable(self._folder):
             journal_file.tidy(self._folder)
             paths = journal_file.paths(self._folder)
-            if not paths:
+            begun_anew = not paths
+            if begun_anew:
                 paths = [journal_file.create(self._folder, State(offset=after))]
             found = [journal_file.inspect(path) for path in paths]
             self._files = [file for file, _ in found]
             self._state = found[-1][1]
             self._seal()
-            self.missing = tuple(
-                Lost(end.time, file.before.time, end.offset + 1, file.before.offset)
-                for (_, end), (file, _) in pairwise(found)
-                if end.offset < file.before.offset
-            )
+            gaps = [(end, file.before) for (_, end), (file, _) in pairwise(found)]
+            if begun_anew and after:
+                gaps.append((State(), State(offset=after)))
             if self._state.offset < after:
+                gaps.append((self._state, replace(self._state, offset=after)))
                 self._rotate(replace(self._state, offset=after))
+            self.missing = tuple(
+                Lost(end.time, next_.time, end.offset + 1, next_.offset)
+                for end, next_ in gaps
+                if end.offset < next_.offset
+            )
 
     def _rotate(self, state: State) -> None:
         """Go on in a new file. Killed between any two steps, the journal ends in an empty file or none."""
@@ -418,14 +378,14 @@ def usage(folder: Path, max_bytes: int | None = None) -> Usage:
 def _usage(folder: Path, paths: list[Path], span: int, max_bytes: int | None) -> Usage:
     """``span``: µs of arrival time that the newest _RECENT files hold."""
     sizes = [journal_file.size(path) for path in paths]
-    free = _free(folder)
+    total, free = sum(sizes), _free(folder)
+    budget = total + free if max_bytes is None else max_bytes
     rate = sum(sizes[-_RECENT:]) / span * HOUR if span >= MINUTE else None
     return Usage(
-        bytes=sum(sizes),
+        bytes=total,
         bytes_per_hour=rate,
         free=free,
-        budget_hours=max_bytes / rate if rate and max_bytes is not None else None,
-        disk_hours=free / rate if rate else None,
+        hours=min(budget, total + free) / rate if rate else None,
     )
 
 

@@ -5,7 +5,6 @@ disk does not let them now.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,11 +51,6 @@ def version_at(folder: Path, offset: int) -> str | None:
     return None
 
 
-def versions_used(folder: Path) -> set[str]:
-    """Every registry version that a replay of what is left of the journal can need."""
-    return {row[0] for path in paths(folder) for row in query(path, "SELECT version FROM version")}
-
-
 def dead_letters(
     folder: Path, *, limit: int, before: int | None = None, topic_prefixes: Sequence[str] | None = None
 ) -> list[tuple[int, DeadLetter]]:
@@ -95,16 +89,6 @@ def _newest(folder: Path, statement: str, values: Sequence[object], limit: int) 
             break
         rows += query(path, statement, (*values, limit - len(rows)))
     return rows
-
-
-def dead_letter_counts(folder: Path, *, topic_prefixes: Sequence[str] | None = None) -> dict[str, int]:
-    """How often something was refused, by reason, the most frequent first."""
-    where, values = _topics(topic_prefixes)
-    statement = f"SELECT reason, sum(count) FROM dead_letter WHERE {where} GROUP BY reason"  # noqa: S608
-    counts: Counter[str] = Counter()
-    for path in paths(folder):
-        counts.update(dict(query(path, statement, values)))
-    return dict(counts.most_common())
 
 
 def _topics(prefixes: Sequence[str] | None) -> tuple[str, tuple[object, ...]]:

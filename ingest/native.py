@@ -108,7 +108,7 @@ class Native:
         found = self._by_ids.get(ids)
         if found is None:
             found = self._points.lookup(ids)
-            if len(ids) * 16 <= CACHED_BYTES:
+            if sum(map(len, ids)) <= CACHED_BYTES:
                 _keep(self._by_ids, ids, found)
         return found
 
@@ -323,7 +323,6 @@ def _add(decoded: Decoded, found: Lookup, columns: Columns) -> None:
     if len(columns.row):
         decoded.columns.append(columns)
     decoded.problems += found.problems
-    decoded.unknown += found.unknown
 
 
 def _keep(cache: dict[Key, Lookup], key: Key, found: Lookup) -> None:

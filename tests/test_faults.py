@@ -22,7 +22,8 @@ from alerting.database import open_database, reading, upgrade
 from alerting.desk import Desk
 from fenghuo.rehearsal import Rehearsal
 from ingest import journal
-from registry.clock import SECOND
+from ingest.readings import Round
+from registry.clock import HOUR, SECOND
 from simulators.gateway import rows
 from streams.engine import PointEngine
 from streams.finding import Phase, finding_id
@@ -301,6 +302,30 @@ def test_a_full_disk_is_an_alert_and_back_pressure_never_a_loss(tmp_path: Path) 
                 a.rule == "system.journal" and a.condition is Condition.ENDED for a in running.alerts()
             ),
         )
+
+
+def test_a_disk_smaller_than_the_budget_drops_old_files_and_goes_on(tmp_path: Path) -> None:
+    codes = write_registry(tmp_path / "registry", enterprises=1, points=2)
+    with (
+        small_disk(tmp_path / "disk", "48m") as disk,
+        Rehearsal(disk, tmp_path / "registry", None) as running,
+    ):
+        running.stop()
+        with journal.Journal(running.data / "journal", reserve=0) as past:
+            for _ in range(8):  # as if so many hours had gone by; an empty round with 4 MiB that no one reads
+                past.append([Round(past.last_time + HOUR, digests=os.urandom(4 << 20))])
+        old = set((running.data / "journal").glob("*.sqlite"))
+        running.start()
+        hog = disk / "hog"
+        with hog.open("wb", buffering=0) as file:
+            while os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize > 1 << 16:
+                file.write(bytes(1 << 14))
+        running.wait_for(
+            "room", lambda: len(old & set((running.data / "journal").glob("*.sqlite"))) < len(old) - 1
+        )
+        time = running.said().time
+        running.gateway(codes[0], "gw1").publish(rows(time, {"P2": 60.0}))
+        running.wait_for("the alert", lambda: bool(findings(running, "limit.high")))
 
 
 def test_a_wall_clock_that_jumps_is_a_finding_and_moves_nothing(tmp_path: Path) -> None:

@@ -244,9 +244,8 @@ def test_a_message_that_says_the_same_again_is_no_repeat_even_if_flagged() -> No
     assert [round.status for round in rounds] == [(GatewayStatus(gateway, False),)]
 
 
-def test_memory_of_repeats_is_bounded_and_keeps_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assemble, "MEMORY", 10)
-    assembler = Assembler(REGISTRY)
+def test_memory_of_repeats_is_bounded_and_keeps_the_newest() -> None:
+    assembler = Assembler(REGISTRY, memory=10)
     messages = [readings(second, A=float(second)) for second in range(60)]
     for message in messages:
         assembler.assemble([message], NOW)

@@ -13,23 +13,22 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from test_ingest_pack import messages, same
 
+from ingest import journal_file
 from ingest.journal import (
     Journal,
     JournalDamaged,
     JournalLocked,
     Lost,
-    dead_letter_counts,
     dead_letters,
     read,
     usage,
     version_at,
-    versions_used,
 )
 from ingest.journal_reader import dead_letter_id
 from ingest.readings import DeadLetter, Round
 from registry.clock import HOUR, MINUTE
+from tests.test_ingest_pack import messages, same
 
 FOREVER = 1 << 60
 
@@ -121,9 +120,9 @@ def test_recent_digests_are_those_of_the_newest_messages(journal: Journal, folde
     names = [bytes([n]) * 8 for n in range(6)]
     journal.append([Round(1, digests=names[0] + names[1]), Round(2, digests=names[2])])
     journal.append([Round(HOUR, digests=names[3]), Round(HOUR), Round(HOUR, digests=names[4])])
-    assert journal.recent_digests(2) == {names[3], names[4]}
-    assert journal.recent_digests(4) == set(names[:5])
-    assert journal.recent_digests(99) == set(names[:5])
+    assert journal.recent_digests(2) == [names[3], names[4]]
+    assert journal.recent_digests(4) == names[:5]
+    assert journal.recent_digests(99) == names[:5]
 
 
 # -- files ---------------------------------------------------------------------------------------------
@@ -160,9 +159,9 @@ def test_versions_are_known_by_offset_and_by_what_is_left(journal: Journal, fold
     journal.append([Round(HOUR)])
     journal.append([Round(2 * HOUR, version="c")])
     assert [version_at(folder, offset) for offset in range(7)] == [None, "a", "a", "b", "b", "c", "c"]
-    assert versions_used(folder) == journal.versions_used() == {"a", "b", "c"}
+    assert journal.versions_used() == {"a", "b", "c"}
     journal.retain(absorbed=5, history=None, max_age=0, max_bytes=FOREVER, now=2 * HOUR)
-    assert versions_used(folder) == journal.versions_used() == {"b", "c"}
+    assert journal.versions_used() == {"b", "c"}
     journal.close()
     with Journal(folder, reserve=0) as again:
         assert again.versions_used() == {"b", "c"}
@@ -187,11 +186,9 @@ def test_dead_letters_come_newest_first_in_pages_across_files(journal: Journal, 
     assert dead_letters(folder, limit=2) == everything[:2]
     assert dead_letters(folder, limit=2, before=3) == everything[2:]
     assert dead_letters(folder, limit=2, before=0) == []
-    assert dead_letter_counts(folder) == {"not_json": 3, "too_large": 1}
     flood = replace(letter(HOUR + 1, "u", "too_large"), count=5000)
     journal.append([], [flood])
     assert dead_letters(folder, limit=1) == [(5, flood)]
-    assert dead_letter_counts(folder) == {"too_large": 5001, "not_json": 3}
 
 
 def test_a_dead_letter_is_found_by_its_time_and_its_place_among_those_of_that_time(
@@ -208,7 +205,6 @@ def test_a_city_has_more_topics_than_an_expression_may_have_terms(journal: Journ
     prefixes = ["elsewhere/", *(f"fenghuo/v1/E{number:04}/" for number in range(2000))]
     [(_, found)] = dead_letters(folder, limit=9, topic_prefixes=prefixes)
     assert found.topic == "fenghuo/v1/E0007/gw/x"
-    assert dead_letter_counts(folder, topic_prefixes=prefixes) == {"not_json": 1}
 
 
 def test_dead_letters_can_be_kept_to_topics(journal: Journal, folder: Path) -> None:
@@ -222,8 +218,6 @@ def test_dead_letters_can_be_kept_to_topics(journal: Journal, folder: Path) -> N
     assert seen("fenghuo/v1/A/", "fenghuo/v1/B/") == [topics[2], topics[0]]
     assert seen("fenghuo/v1/A_") == topics[1:2]
     assert seen() == []
-    assert dead_letter_counts(folder, topic_prefixes=["fenghuo/v1/A/"]) == {"not_json": 1}
-    assert dead_letter_counts(folder, topic_prefixes=[]) == {}
 
 
 def test_a_dead_letter_with_an_impossible_character_is_kept(journal: Journal, folder: Path) -> None:
@@ -304,6 +298,23 @@ def test_a_file_moved_away_is_a_gap_that_is_reported(folder: Path) -> None:
         assert journal.append([Round(2 * HOUR)]) == 16
 
 
+def test_the_newest_file_moved_away_is_a_gap_that_is_reported_at_once(folder: Path) -> None:
+    paths = fill(folder)
+    paths[-1].unlink()
+    for _ in range(2):
+        with Journal(folder, reserve=0, after=15) as journal:
+            assert [(lost.first_offset, lost.last_offset) for lost in journal.missing] == [(11, 15)]
+            assert journal.last_offset == 15
+
+
+def test_all_files_moved_away_is_a_gap_that_is_reported(folder: Path) -> None:
+    for path in fill(folder):
+        path.unlink()
+    with Journal(folder, reserve=0, after=15) as journal:
+        assert journal.missing == (Lost(0, 0, 1, 15),)
+        assert journal.append([Round(2 * HOUR)]) == 16
+
+
 def test_what_a_killed_rotation_leaves_is_cleared(folder: Path) -> None:
     paths = fill(folder)
     half_made = folder / f"{16:020}.sqlite.new"
@@ -368,15 +379,14 @@ def test_usage_says_how_long_it_lasts(journal: Journal, folder: Path) -> None:
         assert seen.bytes == sum(path.stat().st_size for path in folder.glob("*.sqlite*"))
         rate = seen.bytes / (2 + 1 / 60)
         assert seen.bytes_per_hour == pytest.approx(rate)
-        assert seen.budget_hours == pytest.approx(10**9 / rate)
-        assert seen.disk_hours == pytest.approx(seen.free / rate)
+        assert seen.hours == pytest.approx(10**9 / rate)
+    assert usage(folder, 1 << 60).hours == pytest.approx((seen.bytes + seen.free) / rate, rel=0.01)
 
 
 def test_readers_need_no_journal(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     assert list(read(nowhere, 0)) == []
     assert dead_letters(nowhere, limit=1) == []
-    assert versions_used(nowhere) == set()
     assert version_at(nowhere, 1) is None
 
 
@@ -514,7 +524,12 @@ class Histories(RuleBasedStateMachine):
             ends = (self.journal.first_offset, self.journal.last_offset, self.journal.last_time)
             assert ends == (self.parts[0].first, self.parts[-1].last, self.time)
             assert self.journal.version == self.version
-            assert self.journal.versions_used() == versions_used(self.folder)
+            kept = {
+                version
+                for path in self.folder.glob("*.sqlite")
+                for (version,) in journal_file.query(path, "SELECT version FROM version")
+            }
+            assert self.journal.versions_used() == kept
             assert files(self.folder) == [f"{part.first:020}.sqlite" for part in self.parts]
 
 

@@ -16,8 +16,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from test_ingest_journal import FOREVER, files, letter, offsets
-from test_ingest_pack import messages, same
+from tests.test_ingest_journal import FOREVER, files, letter, offsets
+from tests.test_ingest_pack import messages, same
 
 from ingest.journal import Journal, JournalUnwritable, dead_letters, read
 from ingest.readings import DeadLetter, Round
@@ -218,7 +218,7 @@ def leave_no_room(disk: Path) -> Path:
 def test_a_full_disk_is_said_and_nothing_is_half_done(small_disk: Path) -> None:
     folder = small_disk / "journal"
     with Journal(folder, reserve=MIB) as journal:
-        assert journal.restore_reserve()
+        assert journal.reserve.restore()
         assert (folder / "reserve").stat().st_blocks * 512 >= MIB
         error = fill(journal)
         assert error.reason == "disk_full"
@@ -229,10 +229,10 @@ def test_a_full_disk_is_said_and_nothing_is_half_done(small_disk: Path) -> None:
         with pytest.raises(JournalUnwritable):
             journal.append([big(full_at + 1)])
 
-        assert journal.release_reserve()
-        assert not journal.release_reserve()
+        assert journal.reserve.release()
+        assert not journal.reserve.release()
         assert journal.append([big(full_at + 1)], [letter(2)]) == full_at + 1
-        assert not journal.restore_reserve(), "there is no room for it again"
+        assert not journal.reserve.restore(), "there is no room for it again"
         assert fill(journal).reason == "disk_full"
 
         end = journal.last_offset
@@ -240,7 +240,7 @@ def test_a_full_disk_is_said_and_nothing_is_half_done(small_disk: Path) -> None:
         assert all(same(round_, big(offset)) for offset, round_ in read(folder, 0))
     shutil.rmtree(folder)
     with Journal(folder, reserve=MIB) as journal:
-        assert journal.restore_reserve()
+        assert journal.reserve.restore()
 
 
 def test_a_full_disk_at_a_rotation_leaves_the_journal_as_it_was(small_disk: Path) -> None:
@@ -265,15 +265,15 @@ def test_it_opens_on_a_full_disk_by_giving_up_the_reserve(small_disk: Path) -> N
     folder = small_disk / "journal"
     with Journal(folder, reserve=MIB) as journal:
         journal.append(*batch(1))
-        assert journal.reserve_held
+        assert journal.reserve.held
     ballast = leave_no_room(small_disk)
     with Journal(folder, reserve=MIB) as journal:
         assert journal.last_offset == 2
-        journal.release_reserve()
-        assert not journal.reserve_held
-        assert MIB // 2 < journal.free() <= MIB
+        journal.reserve.release()
+        assert not journal.reserve.held
+        assert MIB // 2 < journal.reserve.free() <= MIB
         assert journal.append(*batch(3)) == 6
-        assert not journal.restore_reserve()
+        assert not journal.reserve.restore()
     for path in folder.glob("*.sqlite*"):
         path.rename(small_disk / path.name)
     with (folder / "reserve").open("wb") as file:
@@ -282,7 +282,7 @@ def test_it_opens_on_a_full_disk_by_giving_up_the_reserve(small_disk: Path) -> N
         while os.statvfs(small_disk).f_bavail:
             more.write(bytes(4096))
     with Journal(folder, reserve=MIB, after=6) as journal:
-        assert not journal.reserve_held, "without giving it up there was no room for a first file"
+        assert not journal.reserve.held, "without giving it up there was no room for a first file"
         assert journal.append(*batch(7)) == 9
 
 
@@ -307,16 +307,16 @@ def test_a_disk_that_turns_read_only_keeps_its_reserve_and_stops_nothing(tmp_pat
             pytest.skip(f"nothing may be mounted here: {done.stderr.strip()}")
         try:
             subprocess.run(["mount", "-o", "remount,bind,ro", str(tmp_path)], check=True)
-            assert not journal.release_reserve()
-            assert journal.reserve_held
-            assert journal.restore_reserve()
+            assert not journal.reserve.release()
+            assert journal.reserve.held
+            assert journal.reserve.restore()
         finally:
             subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
-        assert journal.release_reserve()
-        assert not journal.reserve_held
+        assert journal.reserve.release()
+        assert not journal.reserve.held
         shutil.rmtree(tmp_path)
-        assert journal.free() == 0, "a disk that is gone has nothing free"
-        assert not journal.restore_reserve()
+        assert journal.reserve.free() == 0, "a disk that is gone has nothing free"
+        assert not journal.reserve.restore()
 
 
 @contextmanager
@@ -380,8 +380,8 @@ def test_an_old_file_that_is_damaged_while_we_run_does_not_stop_retention(tmp_pa
 
 def test_without_a_reserve_there_is_none_to_release(tmp_path: Path) -> None:
     with Journal(tmp_path, reserve=0) as journal:
-        assert journal.restore_reserve()
-        assert not journal.release_reserve()
+        assert journal.reserve.restore()
+        assert not journal.reserve.release()
 
 
 def test_a_reserve_of_another_size_is_made_anew(tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""Recovery: what a judge goes on from when its snapshot, or a part of its journal, is gone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import registry.versions
+from alerting import store
+from alerting.alert import Alert, Condition
+from alerting.database import open_database, reading, upgrade
+from alerting.desk import Desk
+from fenghuo.recovery import Recovered, recover
+from ingest.journal import Journal
+from ingest.readings import Readings, Round
+from registry.clock import HOUR, SECOND
+from registry.model import Registry
+from streams.engine import PointEngine
+from tests.build import PointSpec, code, make_registry
+
+START = 490_000 * HOUR
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Registry:
+    compiled = make_registry({code(1): [PointSpec(id="P1", H=50.0)]})
+    registry.versions.save(tmp_path / "versions", compiled)
+    return compiled
+
+
+def value(time: int, value: float) -> Round:
+    row, known = np.array([0], np.int32), np.array([value])
+    return Round(time, readings=Readings(row, np.array([time], np.int64), known, np.zeros(1, np.uint8)))
+
+
+def recovered(journal: Journal, folder: Path, absorbed: int) -> Recovered:
+    return recover(journal, folder / "journal", folder / "versions", folder / "no-snapshot", absorbed)
+
+
+def test_an_alert_that_began_before_what_is_left_of_the_journal_ends_when_it_is_over(
+    tmp_path: Path, compiled: Registry
+) -> None:
+    database = open_database(tmp_path / "desk.sqlite")
+    upgrade(database)
+    desk = Desk(database, compiled)
+
+    def alerts() -> list[Alert]:
+        with reading(database) as connection:
+            return store.alerts(connection, store.Scope(system=True), limit=9)
+
+    with Journal(tmp_path / "journal", reserve=0) as journal:
+        journal.append([Round(START, version=compiled.version)])
+        engine = PointEngine(compiled, START)
+        for second in (1, 2, 3600, 3601):
+            round_ = value(START + second * SECOND, 60.0)
+            journal.append([round_])
+            desk.round(engine.apply(round_), journal.last_offset, round_.time)
+        [begun] = alerts()
+        journal.retain(absorbed=5, history=None, max_age=0, max_bytes=0, now=START + 2 * HOUR)
+        assert journal.first_offset == 4, "the round in which it began is gone"
+        again = recovered(journal, tmp_path, desk.offset())
+        desk.round(again.findings, journal.last_offset, journal.last_time)
+        over = value(START + 3602 * SECOND, 5.0)
+        journal.append([over])
+        desk.round(again.engine.apply(over), journal.last_offset, over.time)
+    [alert] = alerts()
+    assert alert.id == begun.id
+    assert alert.condition is Condition.ENDED
+    database.dispose()
+
+
+def test_a_fault_that_nobody_was_told_of_is_told_after_a_restart(
+    tmp_path: Path, compiled: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = PointEngine.apply
+
+    def faulty(engine: PointEngine, round_: Round) -> object:
+        if round_.time == START + 2 * SECOND:
+            raise ZeroDivisionError("injected")
+        return apply(engine, round_)
+
+    monkeypatch.setattr(PointEngine, "apply", faulty)
+    with Journal(tmp_path / "journal", reserve=0) as journal:
+        journal.append([Round(START, version=compiled.version)])
+        journal.append([value(START + second * SECOND, 60.0) for second in (1, 2, 3)])
+        for absorbed, told in ((1, 1), (2, 1), (3, 0)):
+            again = recovered(journal, tmp_path, absorbed)
+            assert [time for time, _ in again.faults] == [START + 2 * SECOND] * told
+            assert len(again.findings) == 1, "the others are judged, or told again"
