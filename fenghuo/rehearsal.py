@@ -194,13 +194,15 @@ class Rehearsal:
     def pid(self, name: str) -> int:
         """The process id of "judge", "serving" or "broker"."""
         wanted = {"judge": b"fenghuo.judge", "serving": b"fenghuo.serving", "broker": b"mosquitto"}[name]
-        for child in _children(self._pid()):
+        for child in _children(self.supervisor):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
                 if wanted in Path(f"/proc/{child}/cmdline").read_bytes():
                     return child
         raise ProcessLookupError(f"no {name} runs")
 
-    def _pid(self) -> int:
+    @property
+    def supervisor(self) -> int:
+        """The process id of `fenghuo serve` itself."""
         assert self._serve is not None, "not started"
         return self._serve.pid
 
