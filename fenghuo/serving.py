@@ -4,6 +4,9 @@ import asyncio
 import signal
 import socket
 import sys
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import structlog
@@ -24,7 +27,6 @@ from fenghuo.settings import Settings
 from fenghuo.system_findings import SystemFindings
 from registry.clock import Clock, SystemClock, pause, stopwatch
 from registry.model import Registry
-from streams.finding import Finding
 
 log = structlog.get_logger()
 
@@ -32,14 +34,18 @@ WATCH = 0.25
 """Seconds of real time between two looks at the registry version and the judge."""
 
 AGAIN = 5.0
-"""Seconds of real time before a port that was taken is tried again."""
+"""Seconds of real time before a port that was taken, or a part that failed, is tried again."""
 
 DEAD = 30.0
 """Seconds of real time without a word after which the judge is taken for dead."""
 
+OFTEN, LATELY = 5, 600.0
+"""Starts of a judge within so many seconds of real time at which it counts as one that keeps dying."""
+
 
 class Serving:
-    """What the process holds: one desk, one sender, one application."""
+    """What the process holds. The API has its own connections to the database, so that no number of callers
+    can keep the sender, or the watch over the judge, waiting for one."""
 
     def __init__(self, settings: Settings, clock: Clock, registry_in_force: Registry) -> None:
         self.settings = settings
@@ -47,44 +53,74 @@ class Serving:
         self.registry = registry_in_force
         self.database = open_database(settings.data / "desk.sqlite")
         self.desk = Desk(self.database, self.registry)
-        self.sender = Sender(self.database, clock, open_channels(settings))
-        self._system = SystemFindings(self._opened())
-        self._heard, self._heard_at = (0, 0), stopwatch()
+        own = open_database(settings.data / "desk.sqlite")
+        self.sender = Sender(own, clock, open_channels(settings))
+        self._own, self._own_desk = own, Desk(own, self.registry)
+        self._system: SystemFindings | None = None  # None: what is open has yet to be read
+        self._word = self._judge()  # of a judge that may be dead by now: it counts as nothing heard
+        self._heard_at, self._heard = stopwatch(), False
+        self._starts: deque[float] = deque(maxlen=OFTEN)
 
     def follow_registry(self) -> None:
         """Take over the version that the judge has put in force."""
-        said = status.read(self.settings.status)
+        said = self._said()
         if said is None or said.version == self.registry.version:
             return
         try:
             self.registry = registry.versions.load(self.settings.versions, said.version)
-        except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion) as error:
+        except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion, OSError) as error:
             log.error("registry_not_followed", why=str(error))  # the next look tries again
             return
         self.desk.set_registry(self.registry)
+        self._own_desk.set_registry(self.registry)
         log.info("registry_followed", version=said.version)
 
     def watch_judge(self, watch: float) -> None:
         """Tell the administrator of a judge that has died or stands still; it can't say so itself."""
-        said = status.read(self.settings.status)
-        heard = (said.pid, said.number) if said is not None else (0, 0)
-        if heard != self._heard:
-            self._heard, self._heard_at = heard, watch
-        silent = watch - self._heard_at
-        why = f"the judging process has said nothing for {DEAD:.0f} s" if silent > DEAD else ""
-        findings = self._system.holds("system.judge", self.clock.now(), why)
-        if not findings:
-            return
-        log.error("judge_silent" if why else "judge_heard_again")
+        why = self._illness(watch)
         try:
-            self.desk.round(findings, None, self.clock.now())
+            if self._system is None:
+                with reading(self._own) as connection:
+                    opened = store.open_system_findings(connection)
+                self._system = SystemFindings(f for f in opened if f.rule == "system.judge")
+            findings = self._system.holds("system.judge", self.clock.now(), why)
+            if not findings:
+                return
+            log.error("judge_ill" if why else "judge_well_again", why=why)
+            self._own_desk.round(findings, None, self.clock.now())
         except (DeskBusy, DeskUnwritable) as error:
             log.error("desk_does_not_take", why=str(error))
-            self._system = SystemFindings(self._opened())  # said again at the next look
+            self._system = None  # said again at the next look
 
-    def _opened(self) -> list[Finding]:
-        with reading(self.database) as connection:
-            return [f for f in store.open_system_findings(connection) if f.rule == "system.judge"]
+    def close(self) -> None:
+        """Let go of the database."""
+        self.database.dispose()
+        self._own.dispose()
+
+    def _illness(self, watch: float) -> str | None:
+        """Why the judge is not at work, "" if it is, None while too little has been heard to know."""
+        word = self._judge()
+        if word is not None and word != self._word:
+            if self._word is None or word[0] != self._word[0]:
+                self._starts.append(watch)
+            self._word, self._heard_at, self._heard = word, watch, True
+        if watch - self._heard_at > DEAD:
+            return f"the judging process has said nothing for {DEAD:.0f} s"
+        if len(self._starts) == OFTEN and watch - self._starts[0] < LATELY:
+            return f"the judging process keeps dying: {OFTEN} starts within {LATELY / 60:.0f} min"
+        return "" if self._heard else None
+
+    def _judge(self) -> tuple[int, int] | None:
+        """The pid of the judge that last wrote its status, and how many times it has."""
+        said = self._said()
+        return (said.pid, said.number) if said is not None else None
+
+    def _said(self) -> status.Status | None:
+        try:
+            return status.read(self.settings.status)
+        except OSError as error:
+            log.error("status_not_read", why=str(error))  # as good as a judge that says nothing
+            return None
 
 
 def open_channels(settings: Settings) -> dict[str, Channel]:
@@ -103,15 +139,38 @@ def open_channels(settings: Settings) -> dict[str, Channel]:
 
 
 async def serve(serving: Serving, stop: asyncio.Event) -> None:
-    """Run the sender, the watch and the API until ``stop`` is set. The API shares no fate with the sender."""
+    """Run the sender, the watch and the API until ``stop`` is set. One that fails takes no other along."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(serving.sender.run(stop))
-        tasks.create_task(_watch(serving, stop))
-        tasks.create_task(_api(serving, stop))
+        tasks.create_task(_keep(serving.sender.run, stop))
+        tasks.create_task(_keep(lambda stop: _watch(serving, stop), stop))
+        tasks.create_task(_keep(lambda stop: _api(serving, stop), stop))
+
+
+async def _keep(part: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event) -> None:
+    """Run a part until ``stop`` is set; one that fails is begun again after a while."""
+    while not stop.is_set():
+        running = asyncio.ensure_future(part(stop))
+        await asyncio.wait([running])
+        if error := running.exception():
+            log.error("part_failed", exc_info=error)
+            await _unless(stop, AGAIN)
+
+
+async def _unless(stop: asyncio.Event, seconds: float) -> None:
+    """Let real time pass, unless ``stop`` is set first."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers: when to end is said by the supervisor, to the whole process."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
 
 
 async def _api(serving: Serving, stop: asyncio.Event) -> None:
-    """The HTTP server; where its port is taken it tries again, and notices go out meanwhile."""
+    """The HTTP server; where its port is taken, or it ends, it is tried again, and notices go out meanwhile."""
     settings = serving.settings
     app = create_app(
         Dependencies(
@@ -130,15 +189,23 @@ async def _api(serving: Serving, stop: asyncio.Event) -> None:
             listener = socket.create_server((settings.host, settings.port), family=_family(settings.host))
         except OSError as error:
             log.error("api_does_not_listen", where=settings.listen, why=str(error))
-            await pause(AGAIN)
+            await _unless(stop, AGAIN)
             continue
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
-        server = uvicorn.Server(config)
+        server = Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
         with listener:
-            running = asyncio.ensure_future(server.serve(sockets=[listener]))
-            await stop.wait()
-            server.should_exit = True
-            await running
+            ending = asyncio.ensure_future(_end(server, stop))
+            try:
+                await server.serve(sockets=[listener])
+            finally:
+                ending.cancel()
+        if not stop.is_set():
+            log.error("api_ended")
+            await _unless(stop, AGAIN)
+
+
+async def _end(server: Server, stop: asyncio.Event) -> None:
+    await stop.wait()
+    server.should_exit = True
 
 
 def _family(host: str) -> socket.AddressFamily:
@@ -187,6 +254,7 @@ def main(settings_file: Path) -> None:
         await serve(serving, stop)
 
     asyncio.run(run())
+    serving.close()
 
 
 if __name__ == "__main__":
