@@ -77,6 +77,7 @@ class PointEngine:
     def __init__(self, registry: Registry, now: int) -> None:
         self.counts = Counts()
         self._hold = Hold()
+        self._found: list[Finding] = []
         self._build(registry, now)
         self._prepare()
 
@@ -103,32 +104,31 @@ class PointEngine:
         """Judge one round: the passing of time, then gateways' status, then readings.
 
         A round that brings a new version is for :meth:`reconfigure`. Raises ValueError where the round is
-        earlier than one before.
+        earlier than one before. Should anything else be raised, call :meth:`salvage`.
         """
-        findings = self.advance(round.time, round.listening)
-        if not round.status and not len(round.readings):
-            return findings
-        for self._book.place, status in enumerate(round.status):
-            self._status(status)
-        findings += self._take()
+        self._advance(round.time, round.listening)
+        if round.status:
+            for self._book.place, status in enumerate(round.status):
+                self._status(status)
+            self._collect()
         if len(round.readings):
             self._judge(round.readings)
-            findings += self._take()
-        return findings
+            self._collect()
+        return self._hand_out()
 
     def advance(self, now: int, listening: bool = True) -> list[Finding]:
         """Let time pass until ``now``. Raises ValueError where that is earlier than before."""
-        silence = self._silence
-        if now < silence.now:
-            raise ValueError(f"time goes back from {silence.now} to {now}")
-        findings = self._hold.release() if now > silence.now else []
-        silence.elapse(now, listening)
-        self._book.arrival, self._book.place = now, 0
-        lost = silence.notice(self._book)
-        if len(lost):
-            self._forget(lost)
-            findings += self._take()
-        return findings
+        self._advance(now, listening)
+        return self._hand_out()
+
+    def salvage(self) -> list[Finding]:
+        """What a round gave before it failed, once; the rest of it is left out, and the next round can come.
+
+        What is said of these findings later goes on from here, so they have to be told like any others.
+        """
+        self._collect()
+        self._prepare()  # the failure came between a change of state and what follows from it
+        return self._hand_out()
 
     def next_deadline(self) -> int | None:
         """Arrival time before which :meth:`advance` gives nothing; None if time alone can bring nothing."""
@@ -136,8 +136,25 @@ class PointEngine:
             return self.now + 1
         return self._silence.next_deadline()
 
-    def _take(self) -> list[Finding]:
-        return self._hold.filter(self._book.take())
+    def _advance(self, now: int, listening: bool) -> None:
+        silence = self._silence
+        if now < silence.now:
+            raise ValueError(f"time goes back from {silence.now} to {now}")
+        if now > silence.now:
+            self._found += self._hold.release()
+        silence.elapse(now, listening)
+        self._book.arrival, self._book.place = now, 0
+        lost = silence.notice(self._book)
+        if len(lost):
+            self._forget(lost)
+            self._collect()
+
+    def _collect(self) -> None:
+        self._found += self._hold.filter(self._book.take())
+
+    def _hand_out(self) -> list[Finding]:
+        found, self._found = self._found, []
+        return found
 
     def _judge(self, readings: Readings) -> None:
         row, time, value, quality = (

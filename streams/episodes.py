@@ -77,9 +77,9 @@ class Book:
     ) -> None:
         minted = self.rows[rule]["minted"]
         since = max(since, int(minted[index]) + 1)
+        finding = self._finding(rule, index, Phase.BEGUN, since, time, value, limit, level, unit, evidence)
         minted[index] = since
         self.flag[rule][index] = OPEN
-        finding = self._finding(rule, index, Phase.BEGUN, since, time, value, limit, level, unit, evidence)
         self.open[rule, index] = finding
         self._say(finding)
 

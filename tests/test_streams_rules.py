@@ -372,6 +372,31 @@ def test_a_changed_limit_is_applied_from_the_next_reading_on() -> None:
 # ---- what a caller has to know
 
 
+def test_what_was_found_before_a_fault_is_told_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site(high(), high(id="B"), PointSpec(id="C", interval=2 * S), PointSpec(id="D", interval=9 * S))
+    engine = site.engine
+    site.hear(1)
+    judge = engine._limits.judge
+
+    def fail_over_b(row: int, *rest: object) -> None:
+        judge(row, *rest)
+        if row == 1:
+            raise ArithmeticError
+
+    monkeypatch.setattr(engine._limits, "judge", fail_over_b)
+    with pytest.raises(ArithmeticError):
+        site.hear(3, ("A", 3, 85.0), ("B", 3, 85.0), ("A", 4, 95.0))
+    told = engine.salvage()
+    assert brief(told) == ["3 silent begun", "3 limit.high begun H", "3 limit.high begun H"]
+    assert engine.salvage() == []
+
+    site.engine = PointEngine.restore(engine.registry, engine.snapshot())
+    for after in (engine, site.engine):
+        monkeypatch.setattr(engine._limits, "judge", judge)
+        ended = Site(engine=after).hear(4, ("A", 4, 50.0), ("B", 4, 50.0))
+        assert [(f.id, f.seq, f.phase) for f in ended] == [(f.id, 2, "ended") for f in told[1:]]
+
+
 def test_a_snapshot_fits_its_own_registry_only() -> None:
     registry = make_registry([high()])
     blob = PointEngine(registry, START).snapshot()
