@@ -50,6 +50,11 @@ class Broker(Strict):
         parts = urlsplit(url)
         if parts.scheme != "mqtt" or not parts.hostname or parts.port == 0:
             raise ValueError("expected mqtt://HOST:PORT")
+        if "@" in parts.netloc:
+            raise ValueError(
+                "expected mqtt://HOST:PORT without a user: it belongs under `user`, its password in a "
+                "`password_file` or in FENGHUO_BROKER_PASSWORD"
+            )
         return url
 
     @property
@@ -102,11 +107,6 @@ class Settings(Strict):
         return self.data / "versions"
 
     @property
-    def desk(self) -> str:
-        """SQLAlchemy's address of the desk's database."""
-        return f"sqlite:///{self.data / 'desk.sqlite'}"
-
-    @property
     def snapshot(self) -> Path:
         return self.data / "snapshot"
 
@@ -122,6 +122,16 @@ class Settings(Strict):
     def refused(self) -> Path:
         """The mistakes for which a changed registry was refused; not there while all is well."""
         return self.data / "registry.refused"
+
+    @property
+    def passwords(self) -> Path:
+        """The users of a broker of our own, and their passwords."""
+        return self.data / "broker" / "passwords"
+
+    @property
+    def broker_died(self) -> Path:
+        """When a broker of our own last ended without saving what it held, µs; whoever tells it removes it."""
+        return self.data / "broker.died"
 
     @field_validator("listen")
     @classmethod

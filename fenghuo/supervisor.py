@@ -5,8 +5,9 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import structlog
 
@@ -20,6 +21,7 @@ from ingest.broker import (
     Account,
     BrokerFailed,
     Mosquitto,
+    PasswordsBroken,
     collector_account,
     die_with_parent,
     gateway_account,
@@ -28,7 +30,7 @@ from ingest.broker import (
 )
 from ingest.demo_broker import Iotcore, embedded
 from ingest.journal import Journal, JournalUnwritable
-from registry.clock import Anchor, stopwatch
+from registry.clock import Anchor, SystemClock, stopwatch
 from registry.compile import compile_folder
 from registry.mistakes import RegistryErrors
 from registry.model import Registry
@@ -45,10 +47,16 @@ HUNG = 60.0
 BROKER_AGAIN = 2.0
 """Seconds before a broker that ended or did not start is started again."""
 
+TRY_AGAIN = 2.0
+"""Seconds before something that the machine refused, such as a write to a full disk, is tried again."""
+
 GRACE = 15.0
 """Seconds that a process is given to end by itself."""
 
 log = structlog.get_logger()
+
+Signature: TypeAlias = tuple[tuple[str, int, int], ...]
+"""(path, time of change, size) of files."""
 
 
 class Child:
@@ -111,27 +119,31 @@ class Supervisor:
     Raises:
         JournalLocked: another one runs with the same data. JournalDamaged: the journal cannot be read.
         RegistryErrors: the folder has mistakes at start, when there is no running version to keep.
-        BrokerFailed: no broker is given and none of our own can be started.
+        BrokerFailed: no broker is given and mosquitto is not installed; only a rehearsal does without.
+        PasswordsBroken: the broker's file of passwords has a line that is not one.
     """
 
     def __init__(self, settings: Settings) -> None:
         settings.data.mkdir(parents=True, exist_ok=True)
         settings.data.chmod(0o700)  # people's numbers and passwords are in there
         self._settings = settings
-        self._seen = self._tried = signature(settings.registry)
+        self._seen = self._tried = self._signature()
+        self._broker: Mosquitto | Iotcore | None = None
+        self._broker_not_before = 0.0
+        last_time = self._last_time()  # first: where another holds the journal, nothing of its is touched
         self._compile_first()
         database = open_database(settings.data / "desk.sqlite")
         upgrade(database)
         database.dispose()
-        self._broker: Mosquitto | Iotcore | None = None
-        self._broker_not_before = 0.0
-        anchor = Anchor.drop(self._last_time())
+        anchor = Anchor.drop(last_time)
+        self._clock = SystemClock(anchor)
         environment = {VARIABLE: str(anchor)} if not settings.clock else {}
         environment |= {"OPENBLAS_NUM_THREADS": "1"}  # we have no linear algebra, and its threads cost memory
         secret: dict[str, str] = {}
         if settings.broker is None:
-            self._broker = embedded(settings.data / "broker", settings.broker_port, self._accounts())
-            secret["FENGHUO_BROKER_PASSWORD"] = self._passwords()[COLLECTOR]
+            place = (settings.data / "broker", settings.broker_port, self._accounts(self._registry))
+            self._broker = embedded(*place) if settings.clock else Mosquitto(*place)
+            secret["FENGHUO_BROKER_PASSWORD"] = self._passwords(self._registry)[COLLECTOR]
             url = f"mqtt://127.0.0.1:{settings.broker_port}"
             settings = settings.model_copy(update={"broker": Broker(url=url, user=COLLECTOR)})
         run = settings.data / "run.json"
@@ -140,18 +152,19 @@ class Supervisor:
             Child("judge", [sys.executable, "-m", "fenghuo.judge", str(run)], environment | secret),
             Child("serving", [sys.executable, "-m", "fenghuo.serving", str(run)], environment),
         ]
-        self._heard = (0, 0)
+        self._stale = self._heard = self._said()
         self._heard_at = stopwatch()
+        self._failed: dict[str, tuple[str, float]] = {}  # by name of the work: why, and when to try again
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep everything alive until ``stop`` is set; then end it in the order in which readings flow."""
         try:
             while not stop.is_set():
-                for work in (self._keep_broker, self._keep_children, self._watch_judge, self._follow_folder):
-                    try:
-                        work()
-                    except (OSError, registry.versions.NoSuchVersion) as error:
-                        log.error("supervisor_failed", at=work.__name__, why=str(error))  # tried again
+                for work in (
+                    *(self._keep_broker, self._keep_children, self._watch_judge),
+                    *(self._follow_folder, self._trim_log),
+                ):
+                    self._attempt(work)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), WATCH)
         finally:
@@ -160,7 +173,28 @@ class Supervisor:
             if self._broker is not None:
                 self._broker.stop()
 
+    def _attempt(self, work: Callable[[], None]) -> None:
+        """Do it; what fails is tried again a moment later, and logged when the reason changes."""
+        name = work.__name__
+        why, again = self._failed.get(name, ("", 0.0))
+        if stopwatch() < again:
+            return
+        try:
+            work()
+        except (OSError, registry.versions.NoSuchVersion) as error:
+            if str(error) != why:
+                log.error("supervisor_failed", at=name, why=str(error))
+            self._failed[name] = (str(error), stopwatch() + TRY_AGAIN)
+        else:
+            if why:
+                log.info("supervisor_goes_on", at=name)
+            self._failed.pop(name, None)
+
     def _keep_broker(self) -> None:
+        if isinstance(self._broker, Mosquitto) and self._broker.unsaved:
+            self._settings.broker_died.write_text(str(self._clock.now()), "ascii")
+            self._broker.runs.unlink(missing_ok=True)  # it is told once
+            log.error("broker_died", lost="what it has acknowledged and neither handed on nor saved")
         if self._broker is None or self._broker.running or stopwatch() < self._broker_not_before:
             return
         self._broker_not_before = stopwatch() + BROKER_AGAIN
@@ -173,22 +207,32 @@ class Supervisor:
                 "broker_started", kind=type(self._broker).__name__.lower(), port=self._settings.broker_port
             )
 
+    def _trim_log(self) -> None:
+        if isinstance(self._broker, Mosquitto):
+            self._broker.trim_log()
+
     def _keep_children(self) -> None:
         for child in self.children:
             child.keep()
 
     def _watch_judge(self) -> None:
-        """Kill a judge that stands still: it has said something since its start, and then no more."""
-        said = status.read(self._settings.status)
-        heard = (said.pid, said.number) if said is not None else (0, 0)
-        watch = stopwatch()
+        """Kill a judge that stands still: it has said something since its start, and then no more.
+
+        What an earlier run left behind does not count: its judge may have had the same process id.
+        """
+        heard, watch = self._said(), stopwatch()
         if heard != self._heard:
             self._heard, self._heard_at = heard, watch
         [judge, _] = self.children
-        if heard[0] == judge.pid and watch - self._heard_at > HUNG:
+        if heard != self._stale and heard[0] == judge.pid and watch - self._heard_at > HUNG:
             log.error("judge_hangs", seconds=round(watch - self._heard_at))
             judge.kill()
             self._heard_at = watch
+
+    def _said(self) -> tuple[int, int, int]:
+        """What tells one status of a judge from the next: its process, its start, and the status's number."""
+        said = status.read(self._settings.status)
+        return (said.pid, said.started, said.number) if said is not None else (0, 0, 0)
 
     def _last_time(self) -> int:
         """The last durable time, µs; 0 if there is none yet."""
@@ -201,9 +245,15 @@ class Supervisor:
             return said.time if said is not None else 0
 
     def _compile(self) -> None:
-        self._registry: Registry = compile_folder(self._settings.registry)
-        registry.versions.save(self._settings.versions, self._registry)
-        registry.versions.want(self._settings.versions, self._registry.version)
+        """Compile the folder; nothing of it is wanted before all that hangs on it is known to be right."""
+        compiled = compile_folder(self._settings.registry)
+        accounts = self._accounts(compiled) if self._broker is not None else ()
+        registry.versions.save(self._settings.versions, compiled)
+        registry.versions.want(self._settings.versions, compiled.version)
+        self._registry = compiled
+        if self._broker is not None:
+            self._broker.accounts = accounts
+            self._broker.write()
         self._settings.refused.unlink(missing_ok=True)
 
     def _compile_first(self) -> None:
@@ -215,54 +265,59 @@ class Supervisor:
             wanted = registry.versions.wanted(versions)
             if wanted is None:
                 raise
-            self._refuse(error)
+            self._refuse(str(error))
             self._registry = registry.versions.load(versions, wanted)
 
-    def _refuse(self, error: RegistryErrors) -> None:
-        log.error("registry_refused", mistakes=[str(mistake) for mistake in error.mistakes])
-        self._settings.refused.write_text(str(error), "utf-8")
+    def _refuse(self, mistakes: str) -> None:
+        log.error("registry_refused", mistakes=mistakes.splitlines())
+        self._settings.refused.write_text(mistakes, "utf-8")
 
     def _follow_folder(self) -> None:
         """Compile the folder anew when it has changed and has stood still between two looks."""
-        seen = signature(self._settings.registry)
+        seen = self._signature()
         settled, self._seen = seen == self._seen, seen
         if not settled or seen == self._tried:
             return
         begun = stopwatch()
         try:
             self._compile()
-            if self._broker is not None:
-                self._broker.accounts = self._accounts()
-                self._broker.write()
-        except RegistryErrors as error:
-            self._refuse(error)
+        except (RegistryErrors, PasswordsBroken) as error:
+            self._refuse(str(error))
+        except (OSError, registry.versions.NoSuchVersion):
+            raise  # the machine's fault: tried again
+        except Exception as error:  # a fault of ours is told; the version in force goes on
+            log.error("registry_failed", exc_info=error)
+            self._refuse(f"{type(error).__name__}: {error}")
         else:
             log.info(
                 "registry_compiled", version=self._registry.version, seconds=round(stopwatch() - begun, 2)
             )
         self._tried = seen
 
-    def _passwords(self) -> dict[str, str]:
-        gateways = [gateway_user(gateway.enterprise, gateway.id) for gateway in self._registry.gateways]
-        return passwords(self._settings.data / "broker" / "passwords", [COLLECTOR, *gateways])
+    def _signature(self) -> Signature:
+        return signature(self._settings.registry, self._settings.passwords)
 
-    def _accounts(self) -> tuple[Account, ...]:
-        (self._settings.data / "broker").mkdir(parents=True, exist_ok=True, mode=0o700)
-        secret = self._passwords()
+    def _passwords(self, compiled: Registry) -> dict[str, str]:
+        gateways = [gateway_user(gateway.enterprise, gateway.id) for gateway in compiled.gateways]
+        return passwords(self._settings.passwords, [COLLECTOR, *gateways])
+
+    def _accounts(self, compiled: Registry) -> tuple[Account, ...]:
+        self._settings.passwords.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        secret = self._passwords(compiled)
         return (
             collector_account(secret[COLLECTOR]),
             *(
                 gateway_account(g.enterprise, g.id, secret[gateway_user(g.enterprise, g.id)])
-                for g in self._registry.gateways
+                for g in compiled.gateways
             ),
         )
 
 
-def signature(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Differs when any file of the folder was changed, added or removed."""
+def signature(folder: Path, *files: Path) -> Signature:
+    """Differs when any file of the folder, or one of these, was changed, added or removed."""
     found = []
-    for path in sorted(folder.rglob("*")):
-        with contextlib.suppress(FileNotFoundError):  # removed while we looked: the next look sees it
+    for path in (*sorted(folder.rglob("*")), *files):
+        with contextlib.suppress(FileNotFoundError):  # not there, or removed while we looked
             entry = path.stat()
             found.append((str(path), entry.st_mtime_ns, entry.st_size))
     return tuple(found)

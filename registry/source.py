@@ -83,6 +83,15 @@ def _id(value: str) -> str:
     return value
 
 
+def _gateway_id(value: str) -> str:
+    """It is part of a user's name at the broker, whose password file ends the name at the first colon."""
+    if ":" in value:
+        raise wrong(
+            f"is {value!r}", "an id without a colon: the gateway's user at the broker is named after it"
+        )
+    return value
+
+
 def _cell_id(value: str) -> str:
     if value == SYSTEM or credit.check(value) is None:
         raise wrong(f"is {value!r}", f"an id that is neither {SYSTEM!r} nor a credit code")
@@ -242,6 +251,7 @@ def _person_ref(value: str, info: ValidationInfo) -> str:
 
 Text: TypeAlias = Annotated[str, AfterValidator(_text)]
 Id: TypeAlias = Annotated[str, AfterValidator(_id)]
+GatewayId: TypeAlias = Annotated[Id, AfterValidator(_gateway_id)]
 CellId: TypeAlias = Annotated[Id, AfterValidator(_cell_id)]
 Level: TypeAlias = Annotated[Id, AfterValidator(_level)]
 Code: TypeAlias = Annotated[str, AfterValidator(_code)]
@@ -335,7 +345,7 @@ class EnterpriseEntry(Entry):
     code: Code
     name: Text
     cell: CellRef
-    gateways: list[Id] = Field(min_length=1)
+    gateways: list[GatewayId] = Field(min_length=1)
     units: list[UnitEntry] = []
     groups: list[GroupEntry] = []
 

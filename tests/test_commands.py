@@ -17,7 +17,6 @@ import structlog
 import yaml
 from fastapi import FastAPI
 from sqlalchemy import Engine
-from test_console_api import served
 from typer.testing import CliRunner, Result
 
 from alerting import words
@@ -39,6 +38,7 @@ from streams.finding import Finding, Phase, Tier, finding_id
 from tests.build import code
 from tests.folders import write_registry
 from tests.servers import needs_mosquitto
+from tests.test_console_api import served
 
 MINE = Path(__file__).parent / "data" / "mine" / "registry"
 
@@ -107,6 +107,16 @@ def test_serve_refuses_in_plain_words(
     result = run("serve", *arguments)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def test_serve_without_mosquitto_says_how_to_come_by_a_broker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.broker.SEARCH", str(tmp_path))
+    result = run("serve", "--registry", MINE, "--data", tmp_path / "d")
+    assert result.exit_code == 2
+    for words_ in ("mosquitto is not installed", "apt install mosquitto", "--broker mqtt://HOST:PORT"):
+        assert words_ in result.stderr
 
 
 # -- doctor ------------------------------------------------------------------------------------------
@@ -443,6 +453,14 @@ def test_check_says_every_mistake_and_takes_no_name_for_a_colour(tmp_path: Path)
     (tmp_path / "r" / "points" / "[red]a.CSV").write_text("", "utf-8")
     result = run("check", tmp_path / "r")
     assert (result.exit_code, "points/[red]a.CSV:1" in result.stdout) == (1, True)
+
+
+def test_check_refuses_a_gateway_that_can_have_no_user_at_the_broker(tmp_path: Path) -> None:
+    write_registry(tmp_path / "r", enterprises=1)
+    for path in (tmp_path / "r" / "enterprises.yaml", tmp_path / "r" / "points.csv"):
+        path.write_text(path.read_text("utf-8").replace("gw1", "gw:1"), "utf-8")
+    result = run("check", tmp_path / "r")
+    assert (result.exit_code, "an id without a colon" in result.stdout) == (1, True), result.stdout
 
 
 # -- demo --------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from ingest.broker import (
     Account,
     BrokerFailed,
     Mosquitto,
+    PasswordsBroken,
     collector_account,
     free_port,
     gateway_account,
@@ -149,6 +150,39 @@ class TestRealBroker:
                 collector.subscribe("fenghuo/v1/end")
             assert collector.heard == messages
 
+    def test_it_knows_whether_it_ended_without_saving(self, tmp_path: Path) -> None:
+        def anew() -> Mosquitto:
+            return Mosquitto(tmp_path, port, [collector_account(PASSWORD)])
+
+        port = free_port()
+        server = anew()
+        assert not server.unsaved
+        server.start()
+        assert not server.unsaved
+        server.stop()
+        assert not server.unsaved
+        assert not anew().unsaved, "nor does the next one think so"
+        server.start()
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGTERM)
+        server.stop()
+        assert not server.unsaved, "whoever ended it: it has saved"
+        server.start()
+        server.kill()
+        assert server.unsaved
+        assert anew().unsaved, "so does the next one, after a power cut"
+
+    def test_its_log_does_not_grow_without_end(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with mosquitto(tmp_path, [(A, "gw1")]) as server:
+            monkeypatch.setattr(broker, "LOG_BYTES", server.log.stat().st_size)
+            server.trim_log()
+            assert not server.log.with_suffix(".log.1").exists()
+            User(server, USER_A).close()
+            server.trim_log()
+            assert USER_A in server.log.with_suffix(".log.1").read_text("utf-8")
+            User(server, "stranger")
+            assert server.log.read_bytes().startswith(b"1"), "it goes on at the beginning"
+
     def test_a_new_account_is_let_in_without_a_restart(self, tmp_path: Path) -> None:
         with mosquitto(tmp_path, [(A, "gw1")]) as server:
             assert User(server, USER_B).refused == NOT_AUTHORISED
@@ -210,6 +244,17 @@ def test_passwords_are_made_once_and_kept(tmp_path: Path) -> None:
     assert second[USER_A] == first[USER_A]
     assert set(second) == {USER_A, USER_B}
     assert passwords(path, ["collector"])["collector"] == first["collector"]
+
+
+def test_remarks_among_the_passwords_stay_and_a_slip_is_said_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "passwords"
+    path.write_text(f"# of the north plant\n{USER_A} secret\n\n#{USER_B} old\n", "utf-8")
+    assert passwords(path, [USER_A, USER_B])[USER_A] == "secret"
+    assert path.read_text("utf-8").startswith(f"# of the north plant\n\n#{USER_B} old\n{USER_A} secret\n")
+    for slip in (b"gw secret with blanks", b"gw", b"\xff\xfe"):
+        path.write_bytes(b"# remark\n" + slip)
+        with pytest.raises(PasswordsBroken, match=r"passwords:(2: expected `USER PASSWORD`| not UTF-8)"):
+            passwords(path, [])
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,13 @@ def test_what_is_no_broker(url: str) -> None:
         made(broker={"url": url})
 
 
+def test_a_password_in_a_brokers_url_is_refused_and_not_repeated() -> None:
+    for url in ("mqtt://us:secret@h", "mqtt://us@h:1883", "mqtt://:secret@h"):
+        with pytest.raises(SettingsError, match=r"`password_file` or in FENGHUO_BROKER_PASSWORD") as refused:
+            made(broker={"url": url})
+        assert "secret" not in str(refused.value)
+
+
 FILE = """
 registry: registry
 data: /var/lib/fenghuo

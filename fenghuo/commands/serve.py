@@ -16,7 +16,7 @@ from fenghuo import reach, settings
 from fenghuo.logs import configure
 from fenghuo.serving import open_channels
 from fenghuo.supervisor import Supervisor
-from ingest.broker import BrokerFailed
+from ingest.broker import BrokerFailed, PasswordsBroken
 from ingest.journal import JournalDamaged, JournalLocked
 from registry import versions
 from registry.mistakes import RegistryErrors
@@ -68,10 +68,16 @@ def serve(
         supervisor = Supervisor(chosen)
     except BrokerFailed as error:
         stderr.print(
-            f"[red]No broker: {escape(str(error))}[/]\nInstall mosquitto, or give --broker.", soft_wrap=True
+            f"[red]No broker: {escape(str(error))}.[/]\nInstall it (Debian, Ubuntu: `apt install mosquitto`, then "
+            "`systemctl disable --now mosquitto`: Fenghuo starts one of its own, with access lists), or name a "
+            "broker that you run: --broker mqtt://HOST:PORT.",
+            soft_wrap=True,
         )
         raise typer.Exit(2) from error
-    except (RegistryErrors, ChannelError, JournalLocked, JournalDamaged, DeskError, OSError) as error:
+    except (
+        *(RegistryErrors, ChannelError, JournalLocked, JournalDamaged, DeskError, PasswordsBroken, OSError),
+        *(versions.NoSuchVersion, versions.BrokenVersion),
+    ) as error:
         stderr.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
         raise typer.Exit(2) from error
     _warn(chosen)
