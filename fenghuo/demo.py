@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from alerting.alert import Alert, Answer, Notice, NoticeState, Role
+from alerting.alert import Alert, Answer, Notice, Role
 from fenghuo import status
 from fenghuo.rehearsal import Rehearsal
 from registry.clock import SECOND
@@ -173,7 +173,3 @@ class Demo:
         told = [n for n in self.notices if n.alert == alert.id and n.role is Role.TOLD]
         asked = {(n.step, n.created) for n in self.notices if n.alert == alert.id and n.role is Role.ASKED}
         return bool(told) and all((notice.step, notice.created) in asked for notice in told)
-
-    @property
-    def delivered(self) -> int:
-        return sum(notice.state is NoticeState.DELIVERED for notice in self.notices)

@@ -1,7 +1,7 @@
 """A plant's gateway over real MQTT: publishes native JSON at times that it is given, and hears every PUBACK."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -129,14 +129,6 @@ class Gateway:
         """
         self._wait(lambda: self._sent - self._acknowledged < self.window)
         self._send(f"{self.topic}/readings", orjson.dumps(packets), retain=False)
-
-    def publish_all(self, batches: Iterable[tuple[int, Mapping[str, Value]]]) -> int:
-        """Send each (time in µs, values) as a message in row form; how many there were."""
-        count = 0
-        for time, values in batches:
-            self.publish(rows(time, values))
-            count += 1
-        return count
 
     def flush(self) -> None:
         """Wait until every message has its PUBACK.

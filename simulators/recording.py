@@ -14,6 +14,7 @@ measured.
 """
 
 import csv
+import decimal
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -129,9 +130,11 @@ def _time(text: str | None, columns: Map, where: str) -> int:
     if columns.start is None:
         return _moment(text or "", f"{where}: {columns.time_column}")
     try:
-        return columns.start + int(Decimal(_plain(text)) * columns.unit)
-    except (InvalidOperation, ValueError, OverflowError):
+        return _in_calendar(columns.start + int(Decimal(_plain(text)) * columns.unit))
+    except (InvalidOperation, ValueError):
         raise RecordingError(f"{where}: {columns.time_column}: {text!r} is not a number") from None
+    except (OverflowError, decimal.Overflow):
+        raise RecordingError(f"{where}: {columns.time_column}: {text!r} is beyond the calendar") from None
 
 
 def _number(text: str | None, where: str) -> float | None:
@@ -160,4 +163,13 @@ def _moment(text: str, where: str) -> int:
         raise RecordingError(f"{where}: {text!r} is not an ISO 8601 time") from None
     if moment.tzinfo is None:
         raise RecordingError(f"{where}: {text!r} has no time zone; expected e.g. 2026-01-05T00:00:00+08:00")
-    return (moment - EPOCH) // timedelta(microseconds=1)
+    try:
+        return _in_calendar((moment - EPOCH) // timedelta(microseconds=1))
+    except OverflowError:
+        raise RecordingError(f"{where}: {text!r} is beyond the calendar") from None
+
+
+def _in_calendar(time: int) -> int:
+    """The same time, µs UTC. Raises OverflowError where no date can be written for it."""
+    _ = EPOCH + timedelta(microseconds=time)
+    return time

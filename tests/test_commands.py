@@ -428,6 +428,7 @@ def test_what_is_not_our_api_is_said_to_be_so(api: Api) -> None:
         (("nowhere.csv",), "No such file or directory: 'nowhere.csv'"),
         (("r.csv", "--broker", "localhost"), "--broker: expected mqtt://HOST:PORT"),
         (("r.csv", "--broker", "mqtt://127.0.0.1:x"), "--broker: expected mqtt://HOST:PORT"),
+        (("r.csv", "--broker", "mqtt://u:secret@127.0.0.1:1"), "user and password are options of their own"),
         (("r.csv", "--broker", "mqtt://127.0.0.1:1"), "mqtt://127.0.0.1:1: "),
         (("r.csv", "--speed", "-1"), "greater than or equal to 0"),
         (("r.csv", "--map", "r.csv"), "r.csv: "),

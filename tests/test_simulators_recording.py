@@ -39,6 +39,16 @@ def test_a_time_column_may_hold_dates(tmp_path: Path):
     assert list(read(table, read_map(mapping))) == [(START, {"P": 1.0})]
 
 
+def test_a_date_that_is_none_in_utc_is_said(tmp_path: Path):
+    mapping, table = write(
+        tmp_path,
+        "enterprise: a\ngateway: b\ntime: {column: at}\npoints: {v: P}\n",
+        "at,v\n0001-01-01T00:00:00+08:00,1\n",
+    )
+    with pytest.raises(RecordingError, match=r"table.csv:2: at: .* is beyond the calendar"):
+        list(read(table, read_map(mapping)))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -66,7 +76,10 @@ def test_a_map_that_is_wrong_says_where(tmp_path: Path, change: tuple[str, str],
         ("second,air,methane\n1_0,1,1\n", "table.csv:2: second: '1_0' is not a number"),
         ('second,air,methane\n0,1,"1\n', "table.csv:[12]: not CSV"),
         ("second,air,methane\nsoon,1,1\n", "table.csv:2: second: 'soon' is not a number"),
-        ("second,air,methane\ninf,1,1\n", "table.csv:2: second: 'inf' is not a number"),
+        ("second,air,methane\nnan,1,1\n", "table.csv:2: second: 'nan' is not a number"),
+        ("second,air,methane\ninf,1,1\n", "table.csv:2: second: 'inf' is beyond the calendar"),
+        ("second,air,methane\n0,1,1\n1e30,1,1\n", "table.csv:3: second: '1e30' is beyond the calendar"),
+        ("second,air,methane\n1e999999,1,1\n", "table.csv:2: second: '1e999999' is beyond the calendar"),
     ],
 )
 def test_a_file_that_is_wrong_says_where(tmp_path: Path, table: str, message: str):

@@ -40,7 +40,8 @@ def publish_file(
         columns = recording.read_map(map_)
         total = recording.count(file)
     except ValidationError as error:
-        raise typer.BadParameter("expected mqtt://HOST:PORT", param_hint="--broker") from error
+        expected = "expected mqtt://HOST:PORT; user and password are options of their own"
+        raise typer.BadParameter(expected, param_hint="--broker") from error
     except (recording.RecordingError, OSError) as error:
         raise _failure(error) from error
     gateway = Gateway(
