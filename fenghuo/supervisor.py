@@ -237,7 +237,8 @@ class Supervisor:
     def _last_time(self) -> int:
         """The last durable time, µs; 0 if there is none yet."""
         try:
-            with Journal(self._settings.journal, reserve=self._settings.journal_reserve) as journal:
+            reserve = self._settings.journal_reserve // 2  # the other half is the desk's, as in the judge
+            with Journal(self._settings.journal, reserve=reserve) as journal:
                 return journal.last_time
         except JournalUnwritable as error:
             log.error("journal_unwritable", why=str(error))  # the judge goes on saying so

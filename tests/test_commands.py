@@ -1,5 +1,6 @@
 """The commands as their user runs them: what they print, what they refuse in plain words, and their exit status."""
 
+import os
 import resource
 import signal
 import sqlite3
@@ -25,11 +26,11 @@ from alerting.desk import Desk
 from console import tokens
 from console.api import Dependencies, create_app
 from console.scope import Scope
-from fenghuo import settings
+from fenghuo import settings, status
 from fenghuo.__main__ import app
 from fenghuo.commands import doctor
 from ingest.broker import free_port
-from ingest.journal import Journal
+from ingest.journal import Journal, usage
 from ingest.readings import Round
 from registry import versions
 from registry.clock import HOUR, MINUTE, SECOND, stopwatch
@@ -149,6 +150,15 @@ def laid_out(folder: Path) -> Path:
     return data
 
 
+def said_at(time: int) -> status.Status:
+    """What a judge that is well says of itself."""
+    return status.Status(
+        pid=1, number=1, time=time, started=0, connected=True, listening=True, version="", offset=0,
+        absorbed=0, snapshot=0, messages=0, readings=0, findings=0, dead={}, dropped={}, waiting=0, desk_busy=0,
+        unwritable="", round_ms=status.Latency(), alert_ms=status.Latency(), journal_bytes=0, journal_hours=0,
+    )  # fmt: skip
+
+
 def examined(data: Path) -> dict[str, tuple[str, str]]:
     """What the doctor finds: verdict and words by what was looked at."""
     words = {doctor.GOOD: "good", doctor.DOUBTFUL: "look", doctor.BAD: "bad"}
@@ -163,6 +173,44 @@ def test_a_doctor_finds_nothing_where_nothing_is(data: Path) -> None:
     assert found["silence"] == ("good", "the silence of all 20 points is noticed")
     assert found["channels"][0] == found["disk"][0] == "good"
     assert found["judge"] == ("bad", "it has never written its status")
+
+
+@pytest.mark.parametrize(
+    ("judges", "written", "judge", "clock"),
+    [
+        (0, 0, "good", ("good", "the wall and Fenghuo's clock agree")),
+        (-3600, 0, "good", ("bad", "the wall is 3600 s ahead of Fenghuo's clock: ")),
+        (30, 0, "good", ("bad", "the wall is 30 s behind Fenghuo's clock: ")),
+        (-3600, -3600, "bad", ("good", "the wall and Fenghuo's clock agree")),
+        (3600, 3600, "good", ("bad", "the wall is 3600 s behind the last record; ")),
+    ],
+    ids=[
+        "all is well",
+        "the wall jumped ahead",
+        "it jumped back",
+        "the judge stands still",
+        "set back since",
+    ],
+)
+def test_a_judge_that_stands_still_is_told_from_a_wall_that_jumped(
+    data: Path, judges: int, written: int, judge: str, clock: tuple[str, str]
+) -> None:
+    """The times of the judge's last word, seconds from now: by its own clock and by the wall."""
+    status.write(data / "judge.json", said_at(NOW + judges * SECOND))
+    os.utime(data / "judge.json", ns=(0, (NOW + written * SECOND) * 1000))
+    found = examined(data)
+    assert found["judge"][0] == judge
+    assert (found["clock"][0], found["clock"][1].startswith(clock[1])) == (clock[0], True), found["clock"]
+
+
+def test_the_hours_that_disk_and_budget_hold_are_the_journals_own(data: Path) -> None:
+    chosen = settings.of_run(data)
+    rate = usage(chosen.journal).bytes_per_hour
+    assert rate
+    for hours, verdict in ((24 * 7 + 1, "good"), (100, "look")):
+        chosen.model_copy(update={"journal_bytes": int(rate * hours) + 1}).save(data / "run.json")
+        found = examined(data)["disk"]
+        assert (found[0], f"disk and budget hold {hours} h of readings" in found[1]) == (verdict, True), found
 
 
 def test_a_missing_desk_is_bad_and_is_not_made(data: Path) -> None:

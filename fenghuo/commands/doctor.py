@@ -20,6 +20,7 @@ from alerting.ladder import Ladder
 from alerting.lifecycle import SYSTEM
 from alerting.words import moment
 from fenghuo import reach, settings, status
+from fenghuo.judge import WALL_STEP
 from ingest import journal
 from registry.clock import DAY, MINUTE, SECOND, SystemClock
 from registry.model import Registry
@@ -71,7 +72,7 @@ def examine(chosen: settings.Settings, now: int) -> Iterator[Finding]:
     yield _broker(chosen, said)
     yield _judge(chosen, said, now)
     yield _database(chosen)
-    yield _clock(said, now)
+    yield _clock(chosen, said, now)
     yield _disk(chosen)
     if chosen.refused.exists():
         mistakes = chosen.refused.read_text("utf-8").splitlines()
@@ -108,7 +109,7 @@ def _broker(chosen: settings.Settings, said: status.Status | None) -> Finding:
 def _judge(chosen: settings.Settings, said: status.Status | None, now: int) -> Finding:
     if said is None:
         return Finding("judge", BAD, "it has never written its status")
-    age = now - said.time
+    age = now - _written(chosen)  # by the wall at both ends, since the judge's clock may be another
     if age > 10 * SECOND and not chosen.clock:
         return Finding("judge", BAD, f"its status is {age / SECOND:.0f} s old; is `fenghuo serve` running?")
     if said.unwritable:
@@ -140,29 +141,46 @@ def _database(chosen: settings.Settings) -> Finding:
     return Finding("desk", GOOD, "its database can be written")
 
 
-def _clock(said: status.Status | None, now: int) -> Finding:
-    ahead = (said.time - now) if said is not None else 0
-    if ahead > MINUTE:
+def _clock(chosen: settings.Settings, said: status.Status | None, now: int) -> Finding:
+    """The wall against Fenghuo's own clock, at the moment of the judge's last word and since then."""
+    if chosen.clock:
+        return Finding("clock", GOOD, f"it is stepped from {chosen.clock}")
+    if said is None:
+        return Finding("clock", GOOD, "there is no record yet that the wall could be behind")
+    if said.time - now > MINUTE:
+        behind = (said.time - now) / SECOND
+        return Finding("clock", BAD, f"the wall is {behind:.0f} s behind the last record; set it right")
+    away = _written(chosen) - said.time
+    if abs(away) > WALL_STEP:
         return Finding(
-            "clock", BAD, f"the wall is {ahead / SECOND:.0f} s behind the last record; set it right"
+            "clock",
+            BAD,
+            f"the wall is {abs(away) / SECOND:.0f} s {'ahead of' if away > 0 else 'behind'} Fenghuo's clock: it was "
+            "set, or the machine slept. If the wall is right now, start `fenghuo serve` anew; else set it right",
         )
-    return Finding("clock", GOOD, "the wall is not behind the last record")
+    return Finding("clock", GOOD, "the wall and Fenghuo's clock agree")
+
+
+def _written(chosen: settings.Settings) -> int:
+    """When the judge last wrote its status, by the wall, µs."""
+    return chosen.status.stat().st_mtime_ns // 1000
 
 
 def _disk(chosen: settings.Settings) -> Finding:
     try:
-        usage = journal.usage(chosen.journal)
+        usage = journal.usage(chosen.journal, chosen.journal_bytes)
     except (OSError, journal.JournalDamaged, journal.JournalUnreadable) as error:
         return Finding("disk", BAD, f"the journal cannot be looked at: {error}")
     text = f"{usage.free / 1e9:.1f} GB free for the journal"
     if usage.free < 2 * chosen.journal_reserve:
         return Finding("disk", BAD, f"{text}: nearly full")
-    if usage.bytes_per_hour is None:
+    if usage.hours is None:
         return Finding("disk", DOUBTFUL, f"{text}; it is too young to say for how long that is enough")
-    hours = min(chosen.journal_bytes, usage.bytes + usage.free) / usage.bytes_per_hour
     wanted = chosen.journal_days * 24
-    text += f"; at this rate disk and budget hold {hours:,.0f} h of readings (asked for: {wanted:,.0f} h)"
-    return Finding("disk", GOOD if hours >= wanted else DOUBTFUL, text)
+    text += (
+        f"; at this rate disk and budget hold {usage.hours:,.0f} h of readings (asked for: {wanted:,.0f} h)"
+    )
+    return Finding("disk", GOOD if usage.hours >= wanted else DOUBTFUL, text)
 
 
 def _rota(compiled: Registry, now: int) -> Finding:
