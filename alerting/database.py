@@ -11,7 +11,9 @@ from typing import Any, Generic, TypeVar
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Dialect, Engine, Insert, Update, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.pool import PoolProxiedConnection
 
 T = TypeVar("T")
@@ -24,7 +26,8 @@ class DeskError(Exception):
 
 
 class DeskBusy(DeskError):
-    """Another process holds the database; nothing was done, try again."""
+    """The database is held by others, or cannot be reached just now: try again. Nothing was done; only where
+    the connection was lost in the very commit, that is not known."""
 
 
 class DeskUnwritable(DeskError):
@@ -36,6 +39,7 @@ _BUSY = {
     *(5, 6, 15),  # busy, locked, a race for the WAL's locks
     *("40001", "40P01", "55P03"),  # serialization, deadlock, lock not available
     "23505",  # two desks began the same at once: the second finds it when it tries again
+    *("53300", "57P01", "57P02", "57P03"),  # too many connections; shut down, crashed, starting up
 }
 _UNWRITABLE = {8, 10, 13, 14, "25006", "53100"}  # read-only, I/O error, full, cannot open; the same there
 
@@ -45,15 +49,16 @@ def open_database(where: Path | str, *, busy: float = 5.0) -> Engine:
 
     Args:
         where: a SQLite file, or a SQLAlchemy URL (``sqlite:///...``, ``postgresql+psycopg://...``).
-        busy: seconds to wait for another process's transaction before DeskBusy.
+        busy: seconds to wait for another process's locks before DeskBusy.
     """
+    milliseconds = max(1, int(busy * 1000))
     engine = create_engine(f"sqlite:///{where}" if isinstance(where, Path) else where)
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")
         def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
             connection.isolation_level = None  # BEGIN is ours: the driver's would not be IMMEDIATE
-            connection.execute(f"PRAGMA busy_timeout = {int(busy * 1000)}")
+            connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
@@ -63,6 +68,15 @@ def open_database(where: Path | str, *, busy: float = 5.0) -> Engine:
             reading = connection.get_execution_options().get("reading", False)
             connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
+    elif engine.dialect.name == "postgresql":
+
+        @event.listens_for(engine, "connect")
+        def _limit(connection: DBAPIConnection, _record: Any) -> None:
+            cursor = connection.cursor()
+            cursor.execute(f"SET lock_timeout = {milliseconds}")
+            cursor.close()
+            connection.commit()  # else a rollback would take the setting along
+
     return engine
 
 
@@ -71,14 +85,14 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction that may write: committed at the end of the block, or nothing is done.
 
     Raises:
-        DeskBusy: another process holds the database.
+        DeskBusy: others hold the database, or it cannot be reached just now.
         DeskUnwritable: the disk is full, read-only or broken.
     """
     try:
         with engine.begin() as connection:
             yield connection
-    except DBAPIError as error:
-        raise _meaning(error.orig or error) from error
+    except (DBAPIError, NoConnection) as error:
+        raise _meaning(error) from error
 
 
 _LOOK: dict[str, dict[str, Any]] = {
@@ -98,8 +112,8 @@ def reading(engine: Engine) -> Iterator[Connection]:
     try:
         with engine.connect() as connection:
             yield connection.execution_options(**_LOOK.get(engine.dialect.name, {}))
-    except DBAPIError as error:
-        raise _meaning(error.orig or error) from error
+    except (DBAPIError, NoConnection) as error:
+        raise _meaning(error) from error
 
 
 def execute_many(connection: Connection, statement: Insert | Update, rows: Sequence[dict[str, Any]]) -> None:
@@ -123,40 +137,21 @@ def _worded(
     return str(compiled), itemgetter(*order) if order else None
 
 
-class Watch(Generic[T]):
-    """Something read of the database, read again only when the database may have changed.
+class Commits:
+    """Counts the commits of all other connections, as SQLite does: so it has a connection of its own, and to
+    ask costs a few microseconds."""
 
-    SQLite counts the commits of other connections; so the watch has a connection of its own, and looking
-    costs a few microseconds. Elsewhere it is read every time.
-    """
-
-    def __init__(self, engine: Engine, read: Callable[[Connection], T]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._read = read
-        self._seen: tuple[int, T] | None = None
         self._connection: PoolProxiedConnection | None = None
 
-    def look(self) -> T:
-        """What ``read`` gives now.
+    def count(self) -> int | None:
+        """A number that differs after a commit; None where the database cannot say.
 
         Raises:
-            DeskBusy: another process holds the database.
+            DeskBusy: others hold the database.
             DeskUnwritable: anything else is wrong with it.
         """
-        try:
-            version = self._version()
-            seen = self._seen
-            if seen is None or version is None or seen[0] != version:
-                with reading(self._engine) as connection:
-                    seen = (version or 0, self._read(connection))
-                self._seen = seen
-        except DeskError:
-            raise
-        except (DBAPIError, self._engine.dialect.loaded_dbapi.Error) as error:
-            raise DeskUnwritable(str(error)) from error
-        return seen[1]
-
-    def _version(self) -> int | None:
         if self._engine.dialect.name != "sqlite":
             return None
         try:
@@ -166,9 +161,44 @@ class Watch(Generic[T]):
             cursor.execute("PRAGMA data_version")
             row = cursor.fetchone()
             cursor.close()
-        except sqlite3.Error as error:
-            raise _meaning(error) from error
+        except (DBAPIError, NoConnection, sqlite3.Error) as error:
+            meaning = _meaning(error)
+            raise (meaning if isinstance(meaning, DeskError) else DeskUnwritable(str(error))) from error
         return int(row[0]) if row else None
+
+    def close(self) -> None:
+        """Give the connection back; the next count takes another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class Watch(Generic[T]):
+    """Something read of the database, read again only when the database may have changed."""
+
+    def __init__(self, engine: Engine, read: Callable[[Connection], T]) -> None:
+        self._engine = engine
+        self._read = read
+        self._seen: tuple[int, T] | None = None
+        self._commits = Commits(engine)
+
+    def look(self) -> T:
+        """What ``read`` gives now.
+
+        Raises:
+            DeskBusy: others hold the database, or it cannot be reached just now.
+            DeskUnwritable: anything else is wrong with it.
+        """
+        count = self._commits.count()
+        seen = self._seen
+        if seen is None or count is None or seen[0] != count:
+            try:
+                with reading(self._engine) as connection:
+                    seen = (count or 0, self._read(connection))
+            except (DBAPIError, self._engine.dialect.loaded_dbapi.Error) as error:
+                raise DeskUnwritable(str(error)) from error
+            self._seen = seen
+        return seen[1]
 
 
 def upgrade(engine: Engine) -> None:
@@ -180,13 +210,15 @@ def upgrade(engine: Engine) -> None:
         command.upgrade(config, "head")
 
 
-def _meaning(error: BaseException) -> BaseException:
-    """What a driver's error means to the desk: busy, unwritable, or (neither) the error itself."""
-    code: int | str | None = getattr(error, "sqlstate", None)
-    if isinstance(error, sqlite3.Error):
-        code = error.sqlite_errorcode & 0xFF
-    if code in _BUSY:
-        return DeskBusy(str(error))
+def _meaning(error: Exception) -> Exception:
+    """What an error means to the desk: busy, unwritable, or (neither) the driver's error itself."""
+    driver = (error.orig if isinstance(error, DBAPIError) else None) or error
+    code: int | str | None = getattr(driver, "sqlstate", None)
+    lost = isinstance(error, OperationalError) and code is None  # the server has gone, or is not there
+    if isinstance(driver, sqlite3.Error):
+        code, lost = getattr(driver, "sqlite_errorcode", 0) & 0xFF, False
+    if lost or code in _BUSY or str(code).startswith("08") or isinstance(error, NoConnection):
+        return DeskBusy(str(driver))
     if code in _UNWRITABLE:
-        return DeskUnwritable(str(error))
-    return error
+        return DeskUnwritable(str(driver))
+    return driver

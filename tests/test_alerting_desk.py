@@ -18,8 +18,9 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, Executable, event, select
+from sqlalchemy import Engine, Executable, create_engine, event, select
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 import alerting.desk
 from alerting import words
@@ -544,11 +545,34 @@ def test_whatever_is_wrong_with_the_file_the_next_deadline_says_busy_or_unwritab
         mine.dispose()
 
 
-def test_two_desks_that_begin_the_same_at_once_are_busy_not_broken() -> None:
-    class UniqueViolation(Exception):
-        sqlstate = "23505"
+class ServersError(Exception):
+    """An error as psycopg gives it."""
 
-    assert isinstance(meaning(UniqueViolation()), DeskBusy)
+    def __init__(self, sqlstate: str | None) -> None:
+        super().__init__(sqlstate)
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize("state", ["23505", "55P03", "57P01", "57P02", "57P03", "08006", None])
+def test_a_server_that_is_held_or_gone_for_a_moment_is_busy_not_broken(state: str | None) -> None:
+    assert isinstance(meaning(OperationalError("", {}, ServersError(state))), DeskBusy)
+
+
+def test_what_is_wrong_with_a_statement_stays_what_it_is() -> None:
+    error = ServersError("22021")
+    assert meaning(DBAPIError("", {}, error)) is error
+
+
+def test_no_free_connection_is_busy(template: Path, tmp_path: Path) -> None:
+    shutil.copy(template, tmp_path / "desk.sqlite")
+    where = f"sqlite:///{tmp_path / 'desk.sqlite'}"
+    mine = create_engine(where, pool_size=1, max_overflow=0, pool_timeout=0.001)
+    desk = Desk(mine, REGISTRY)
+    with mine.connect():
+        for act in (desk.offset, desk.next_deadline, lambda: desk.round([], 1, T)):
+            with pytest.raises(DeskBusy):
+                act()
+    mine.dispose()
 
 
 def test_a_read_only_database_says_unwritable(template: Path, tmp_path: Path) -> None:
