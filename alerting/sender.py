@@ -6,8 +6,8 @@ delivered, so it is sent again, marked. There is one sender to a database.
 
 A notice is sent even if its alert has been closed meanwhile: the person was to know, and its text says what
 happened when, how late it is, and what has become of the alert since. What could not be delivered for a day
-is given up (for an hour, where the receiver is set up wrongly): the row keeps the reason, the alert a step of
-it, and has long climbed the ladder.
+is given up (after an hour in which the receiver answered as one that is set up wrongly): the row keeps the
+reason, the alert a step of it, and has long climbed the ladder.
 """
 
 import asyncio
@@ -19,12 +19,11 @@ from typing import Any
 import msgspec
 import structlog
 from sqlalchemy import Connection, Engine, Row, bindparam, func, select, update
-from sqlalchemy.exc import DBAPIError
 
 from alerting import words
 from alerting.alert import Notice, NoticeState, Role
 from alerting.channels import Channel, Delivery, Outcome, lateness
-from alerting.database import DeskBusy, DeskUnwritable, reading, writing
+from alerting.database import Commits, DeskBusy, DeskUnwritable, reading, writing
 from alerting.desk import record_undelivered
 from alerting.tables import alerts, outbox
 from registry.clock import DAY, HOUR, MINUTE, SECOND, Clock
@@ -58,21 +57,30 @@ SLOW = Retry(first=MINUTE, longest=10 * MINUTE, give_up=HOUR)
 """For a receiver that is not set up for us: somebody must mend that first."""
 
 
-def settle(notice: Notice, delivery: Delivery, now: int, retry: Retry) -> Notice:
-    """The notice after an attempt (already counted in ``attempts``) whose outcome is known. Pure."""
+def settle(notice: Notice, delivery: Delivery, now: int, retry: Retry, misdirected: int = 0) -> Notice:
+    """The notice after an attempt (already counted in ``attempts``) whose outcome is known. Pure.
+
+    Args:
+        misdirected: µs since the notice's line has first answered, and nothing else since, that it is
+            misdirected. What came before that, such as a day's outage, counts for nothing here.
+    """
     if delivery.outcome is Outcome.DELIVERED:
         return msgspec.structs.replace(notice, state=NoticeState.DELIVERED, delivered=now, error="")
+    given_up = now - notice.created >= retry.give_up
+    attempts = notice.attempts
     if delivery.outcome is Outcome.MISDIRECTED:
         retry = SLOW
+        given_up |= misdirected >= SLOW.give_up
+        attempts = 1 + (misdirected // SLOW.first).bit_length()  # waits double as the time does
     maybe = notice.maybe_delivered or delivery.outcome is Outcome.UNKNOWN
     due = notice.due
     if delivery.outcome is Outcome.REFUSED:
         state, error = NoticeState.FAILED, f"refused: {delivery.error}"
-    elif now - notice.created >= retry.give_up:
+    elif given_up:
         state, error = NoticeState.FAILED, f"given up after {notice.attempts} attempts: {delivery.error}"
     else:
         state, error = NoticeState.WAITING, delivery.error
-        due = now + retry.wait(notice.id, notice.attempts)
+        due = now + retry.wait(notice.id, attempts)
     return msgspec.structs.replace(notice, state=state, error=error, due=due, maybe_delivered=maybe)
 
 
@@ -119,12 +127,12 @@ class Counts:
     outcomes: dict[tuple[str, Outcome], int] = field(default_factory=dict)  # by channel name
     repeats: int = 0  # calls marked as a repeat
     failed: int = 0  # notices refused or given up
-    recovered: int = 0  # notices found in the middle of an attempt at start
+    recovered: int = 0  # notices found in the middle of an attempt that nobody makes
     database_busy: int = 0  # transactions put off because the database was locked
 
 
 class Sender:
-    """One loop in the serving process; nothing is in memory only but which lines failed last.
+    """One loop in the serving process; nothing is in memory only but which lines failed last, and since when.
 
     What is asked goes before what is told, then the worse tier, fresh notices before retries, in the order
     in which they fell due. Attempts are timed by real time, due times by the clock.
@@ -141,6 +149,9 @@ class Sender:
         self._calls: dict[asyncio.Task[Delivery], Notice] = {}
         self._settled: list[Notice] = []  # known, but not yet committed
         self._failing: set[Line] = set()
+        self._misdirected: dict[Line, int] = {}  # when the line first answered so, and nothing else since, µs
+        self._commits = Commits(engine)
+        self._recovered = False
         self._wake = asyncio.Event()
         self._next_due: int | None = None
         self._stalled = False
@@ -152,30 +163,28 @@ class Sender:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sends until told to stop; then lets the attempts under way end, within reason."""
-        while not stop.is_set() and not await self._recover():
-            await self._rest()
-        with reading(self._engine) as watch:
-            seen: object = None
+        self._recovered = False
+        seen: object = None
+        try:
             while not stop.is_set():
                 now = self._clock.now()
-                # The version is read before the rows, so that a change in between is seen the next time.
-                version = self._version(watch)
-                if self._settled or version != seen or self._is_due(now):
-                    seen = version if await self._exchange(now) else None
+                # Commits are counted before the rows are read, so that one in between is seen the next time.
+                count = self._count()
+                if self._settled or count != seen or self._is_due(now):
+                    seen = count if await self._exchange(now) else None
                 await self._rest()
+        finally:
+            self._commits.close()
         await self._finish()
 
-    def _version(self, watch: Connection) -> object:
+    def _count(self) -> object:
         """Differs after any other connection's commit; where the database cannot say, it always differs."""
-        if watch.dialect.name != "sqlite":
-            return object()
         try:
-            version = watch.exec_driver_sql("PRAGMA data_version").scalar()
-            watch.rollback()
-        except DBAPIError as error:
+            count = self._commits.count()
+        except (DeskBusy, DeskUnwritable) as error:
             self._busy(error)
-            return object()
-        return version
+            count = None
+        return object() if count is None else count
 
     async def _rest(self) -> None:
         """Until an attempt has ended, or it is time to look again."""
@@ -189,26 +198,25 @@ class Sender:
     def _is_due(self, now: int) -> bool:
         return self._next_due is not None and self._next_due <= now
 
-    async def _recover(self) -> bool:
-        try:
-            self.counts.recovered = await asyncio.to_thread(_recover, self._engine)
-        except (DeskBusy, DeskUnwritable) as error:
-            self._busy(error)
-            return False
-        if self.counts.recovered:
-            log.info("sender.recovered", notices=self.counts.recovered)
-        return True
-
     async def _exchange(self, now: int) -> bool:
         """What was settled goes in, what is due comes out; False if the database cannot be written now."""
         settled, self._settled = self._settled, []
+        ours = [notice.id for notice in (*self._calls.values(), *settled)]
         calling = [(notice.channel, notice.address) for notice in self._calls.values()]
         lines = Lines(self._channels, calling, self._failing)
         try:
+            if not self._recovered:
+                recovered = await asyncio.to_thread(_recover, self._engine, ours)
+                self._recovered = True
+                if recovered:
+                    self.counts.recovered += recovered
+                    log.info("sender.recovered", notices=recovered)
             taken, self._next_due = await asyncio.to_thread(_exchange, self._engine, settled, lines.take, now)
         except (DeskBusy, DeskUnwritable) as error:
-            # The rows stand as they were; what was settled waits for the next try.
+            # What was settled waits for the next try. The rows stand as they were, but where the connection
+            # was lost in the commit: then some may stand as "sending" that nobody sends.
             self._settled = settled + self._settled
+            self._recovered = False
             self._busy(error)
             return False
         self._stalled = False
@@ -235,13 +243,19 @@ class Sender:
             log.error("channel.fault", channel=notice.channel, notice=notice.id, exc_info=error)
         else:
             delivery = call.result()
+        now, line = self._clock.now(), (notice.channel, notice.address)
         if delivery.outcome in (Outcome.DELIVERED, Outcome.REFUSED):
-            self._failing.discard((notice.channel, notice.address))
+            self._failing.discard(line)
         else:
-            self._failing.add((notice.channel, notice.address))
+            self._failing.add(line)
+        misdirected = 0
+        if delivery.outcome is Outcome.MISDIRECTED:
+            misdirected = now - max(self._misdirected.setdefault(line, now), notice.created)
+        else:
+            self._misdirected.pop(line, None)
         key = (notice.channel, delivery.outcome)
         self.counts.outcomes[key] = self.counts.outcomes.get(key, 0) + 1
-        after = settle(notice, delivery, self._clock.now(), self._retry)
+        after = settle(notice, delivery, now, self._retry, misdirected)
         if after.state is NoticeState.FAILED:
             self.counts.failed += 1
             log.warning("notice.failed", notice=notice.id, alert=notice.alert, error=after.error)
@@ -328,14 +342,15 @@ SETTLE = (
 
 RECOVER = (
     update(outbox)
-    .where(outbox.c.state == NoticeState.SENDING)
+    .where(outbox.c.state == NoticeState.SENDING, outbox.c.id.not_in(bindparam("ours", expanding=True)))
     .values(state=NoticeState.WAITING, maybe_delivered=True)
 )
 
 
-def _recover(engine: Engine) -> int:
+def _recover(engine: Engine, ours: Sequence[str]) -> int:
+    """Notices that stand as being sent, but are none of ours, are to be sent again, marked; how many."""
     with writing(engine) as connection:
-        return connection.execute(RECOVER).rowcount
+        return connection.execute(RECOVER, {"ours": ours}).rowcount
 
 
 def _exchange(
