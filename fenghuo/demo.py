@@ -111,11 +111,9 @@ class Demo:
     def _operate(self, now: int) -> None:
         """The simulated operator: confirms after three minutes, and says what was done once it is."""
         for alert in self._mine():
-            if (
-                alert.answer is Answer.UNCONFIRMED
-                and not alert.closed
-                and now - alert.raised >= CONFIRM_AFTER
-            ):
+            if alert.closed:
+                continue
+            if alert.answer is Answer.UNCONFIRMED and now - alert.raised >= CONFIRM_AFTER:
                 self.rehearsal.answer("confirm", alert.id, self.operator)
             elif alert.answer is Answer.CONFIRMED and self.seconds >= SAVED:
                 self.rehearsal.answer(

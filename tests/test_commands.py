@@ -1,5 +1,7 @@
 """The commands as their user runs them: what they print, what they refuse in plain words, and their exit status."""
 
+import itertools
+import json
 import os
 import resource
 import signal
@@ -547,3 +549,17 @@ def test_the_demo_empties_its_own_folder(tmp_path: Path) -> None:
     assert (result.exit_code, "missing:" in result.stdout) == (1, True), "so short a demo does not get far"
     assert not (folder / "old").exists()
     assert settings.load(folder / "fenghuo.yaml").clock, "what it leaves is a demo's again"
+
+
+def test_the_demos_story_comes_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it through the real processes, as fast as they go: the demo's watch is moved by the story, eight
+    simulated seconds at a time, the most that may lie between two readings of a point."""
+    watch = itertools.count(0, 0.04)
+    monkeypatch.setattr("fenghuo.commands.demo.stopwatch", lambda: next(watch))
+    arguments = ("--headless", "--json", "--for", 13.5, "--speed", 100, "--folder", tmp_path / "demo")
+    result = run("demo", *arguments)
+    said = json.loads(result.stdout)
+    assert (result.exit_code, said["missing"], said["highest_rung"]) == (0, [], 4), said
+    with closing(sqlite3.connect(tmp_path / "demo" / "data" / "desk.sqlite")) as desk:
+        acts = desk.execute("SELECT count(*) FROM steps WHERE event = 'act' GROUP BY alert").fetchall()
+    assert set(acts) == {(1,)}, "what was done is said once of each alert"
