@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from structlog.testing import capture_logs
@@ -19,6 +20,7 @@ from registry.clock import MINUTE
 from registry.compile import compile_folder
 from tests.folders import write_registry
 from tests.servers import needs_mosquitto
+from tests.test_commands import said_at
 
 
 def chosen(folder: Path, **given: Any) -> Settings:
@@ -122,11 +124,7 @@ def test_what_the_disk_refuses_is_said_when_the_reason_changes(
 
 
 def said(pid: int, number: int) -> status.Status:
-    return status.Status(
-        pid=pid, number=number, time=0, started=0, connected=True, listening=True, version="", offset=0,
-        absorbed=0, snapshot=0, messages=0, readings=0, findings=0, dead={}, dropped={}, waiting=0, desk_busy=0,
-        unwritable="", round_ms=status.Latency(), alert_ms=status.Latency(), journal_bytes=0, journal_hours=0,
-    )  # fmt: skip
+    return msgspec.structs.replace(said_at(0), pid=pid, number=number)
 
 
 def test_a_judge_in_recovery_is_not_taken_for_the_one_before_it(
