@@ -120,7 +120,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     due: int = 0  # when it was due, where a deadline brought it
     late: int = 0  # how late it was done; 0 if in time
     event: str
-    actor: str  # person id, or "engine" (a finding) or "clock" (a deadline)
+    actor: str  # person id, or "engine" (a finding), "clock" (a deadline), "sender" (a notice given up)
     detail: Detail = Detail()
 
 

@@ -141,6 +141,8 @@ class Desk:
             sheet.load_alerts([id])
             if id not in sheet.alerts:
                 raise NoSuchAlert(f"no alert {id!r}")
+            # The lock was waited for, and what was done meanwhile comes first in the history.
+            now = sheet.now = max(now, connection.execute(_READ_NEWEST_STEP, {"alert": id}).scalar_one())
             sheet.run_deadlines(id, now)  # what was due before the answer is done before it
             alert = sheet.alerts[id]
             roles = sheet.roles(id, person)
@@ -184,7 +186,7 @@ class _Sheet:
         self.registry = ladder.registry
         self._connection = connection
         self._ladder = ladder
-        self._now = now
+        self.now = now
         self.work = Work()
         self.alerts: dict[str, Alert] = {}
         self._known: set[str] = set()  # alerts that have a row
@@ -212,7 +214,7 @@ class _Sheet:
                 self._find_joinable(fresh[start : start + CHUNK])
             wanted.update(self._newest.values())
             self.load_alerts(list(wanted))
-        for row in connection.execute(_READ_DUE, {"now": self._now}):
+        for row in connection.execute(_READ_DUE, {"now": self.now}):
             self._keep(to_alert(row))
 
     def _find_joinable(self, findings: Sequence[Finding]) -> None:
@@ -291,11 +293,11 @@ class _Sheet:
     def deadlines(self) -> None:
         """Everything that is due by now."""
         for id in list(self.alerts):
-            self.run_deadlines(id, self._now)
+            self.run_deadlines(id, self.now)
 
     def run_deadlines(self, id: str, until: int) -> None:
         """The alert's deadlines up to then, each in its order and with its own lateness."""
-        until = min(until, self._now)
+        until = min(until, self.now)
         while happening := lifecycle.deadline(self.alerts[id], until):
             self.apply(self.alerts[id], happening)
             self.work.deadlines += 1
@@ -308,9 +310,7 @@ class _Sheet:
             if alert
             else (finding.enterprise if finding else "", happening.cell)
         )
-        result = lifecycle.step(
-            alert, happening, lambda tier: self._policy(enterprise, cell, tier), self._now
-        )
+        result = lifecycle.step(alert, happening, lambda tier: self._policy(enterprise, cell, tier), self.now)
         if result is None:
             return
         after = result.alert
@@ -323,7 +323,7 @@ class _Sheet:
     def _policy(self, enterprise: str, cell: str, tier: Tier) -> Policy:
         key = enterprise, cell, tier
         if key not in self._policies:
-            self._policies[key] = self._ladder.policy(enterprise, cell, tier, self._now)
+            self._policies[key] = self._ladder.policy(enterprise, cell, tier, self.now)
         return self._policies[key]
 
     def _call(self, result: Result, happening: Happening) -> Step:
@@ -339,7 +339,7 @@ class _Sheet:
                 one = self._ladder.person(call.person)
                 called = (one,) if one else ()
             else:
-                called = self._ladder.on_duty(call.place, self._now)
+                called = self._ladder.on_duty(call.place, self.now)
                 if not called:
                     nobody.append(call.place)
             for person in called:
@@ -347,8 +347,8 @@ class _Sheet:
         finding = happening.finding
         occasion = words.Occasion(
             event=happening.event,
-            now=self._now,
-            due=happening.due or (finding.arrival if finding else self._now),
+            now=self.now,
+            due=happening.due or (finding.arrival if finding else self.now),
             places=tuple(dict.fromkeys(nobody)),
             person=self._name(happening.person),
         )
@@ -361,7 +361,7 @@ class _Sheet:
                 accounts[language],
                 result.alert,
                 call,
-                self._now,
+                self.now,
                 self.registry.time_zone,
                 language,
             )
@@ -423,6 +423,7 @@ _READ_ANSWERS = select(_steps.detail).where(
     _steps.actor == bindparam("person"),
     _steps.event.in_((Event.CONFIRM, Event.TAKE_OVER)),
 )
+_READ_NEWEST_STEP = select(func.max(_steps.time)).where(_steps.alert == bindparam("alert"))
 _READ_NEXT_DUE = select(func.min(_alerts.next_due)).where(_alerts.next_due > 0)
 
 _INSERT_STATE, _UPDATE_STATE = (

@@ -231,6 +231,18 @@ def test_those_who_have_no_part_in_it(desk: Desk, engine: Engine) -> None:
     assert desk.act(FIRST, "duty-city", T + 2, "closed the valve").outcome is Outcome.ACTED
 
 
+def test_an_answer_that_waited_for_a_round_comes_after_it_in_the_history(desk: Desk, engine: Engine) -> None:
+    desk.round([message()], 1, T)
+    desk.round([], None, T + 5 * MINUTE)
+    assert desk.confirm(FIRST, OPERATOR, T + 5 * MINUTE - 1).outcome is Outcome.CONFIRMED
+    found, history, _ = look(engine)
+    assert [(s.event, s.time) for s in history[1:]] == [
+        ("confirm_due", T + 5 * MINUTE),
+        ("confirm", T + 5 * MINUTE),
+    ]
+    assert found.confirmed == T + 5 * MINUTE
+
+
 def test_people_asked_earlier_may_still_confirm(desk: Desk) -> None:
     desk.round([message()], 1, T)
     desk.round([], None, T + 5 * MINUTE)
