@@ -1,9 +1,11 @@
-"""Logs of the processes: one JSON object a line on standard error; no secret ever enters them."""
+"""Logs of the processes on standard error: a JSON object a line, or plain words on a terminal; never a secret."""
 
+import os
 import sys
 from typing import TextIO, cast
 
 import structlog
+from structlog.typing import Processor
 
 
 class Unfailing:
@@ -28,14 +30,31 @@ class Unfailing:
 
 
 def configure() -> None:
+    """Say how this process logs; once, at its start."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(ensure_ascii=False),
+            *(_for_people() if sys.stderr.isatty() else _for_programs()),
         ],
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, Unfailing())),
         cache_logger_on_first_use=True,
     )
+
+
+def _for_programs() -> list[Processor]:
+    return [
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(ensure_ascii=False),
+    ]
+
+
+def _for_people() -> list[Processor]:
+    return [
+        structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+        structlog.dev.ConsoleRenderer(
+            colors="NO_COLOR" not in os.environ,
+            exception_formatter=structlog.dev.plain_traceback,  # the others show locals, and so secrets
+        ),
+    ]

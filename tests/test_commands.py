@@ -1,8 +1,10 @@
 """The commands as their user runs them: what they print, what they refuse in plain words, and their exit status."""
 
+import io
 import itertools
 import json
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -28,7 +30,7 @@ from alerting.desk import Desk
 from console import tokens
 from console.api import Dependencies, create_app
 from console.scope import Scope
-from fenghuo import settings, status
+from fenghuo import logs, settings, status
 from fenghuo.__main__ import app
 from fenghuo.commands import doctor
 from ingest.broker import free_port
@@ -120,6 +122,33 @@ def test_serve_without_mosquitto_says_how_to_come_by_a_broker(
     assert result.exit_code == 2
     for words_ in ("mosquitto is not installed", "apt install mosquitto", "--broker mqtt://HOST:PORT"):
         assert words_ in result.stderr
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stream", "people"), [(Terminal(), True), (io.StringIO(), False)])
+def test_logs_are_for_people_on_a_terminal_and_for_programs_elsewhere(
+    stream: io.StringIO, people: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("NO_COLOR", "1")
+    logs.configure()
+    secret = "not to be seen"
+    try:
+        raise ValueError(len(secret))
+    except ValueError:
+        structlog.get_logger().exception("broker_failed", port=1883)
+    structlog.reset_defaults()
+    said = stream.getvalue()
+    if people:
+        assert re.match(r"\d{4}-\d\d-\d\d [\d:]{8} \[error *\] broker_failed +port=1883\n", said), said
+    else:
+        assert json.loads(said)["event"] == "broker_failed"
+    assert "ValueError: 14" in said
+    assert secret not in said
 
 
 # -- doctor ------------------------------------------------------------------------------------------
@@ -398,6 +427,11 @@ def test_a_list_in_a_flood_says_how_many_more_there_are(api: Api) -> None:
     listed = api.run("list").stdout
     assert listed.count("is at or above its high-high limit") == 1_000
     assert "and 250 more, older ones" in listed
+
+
+def test_a_program_gets_every_alert_of_a_flood_a_line(api: Api) -> None:
+    lines = api.run("list", "--json").stdout.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == api.alerts[::-1]
 
 
 def test_an_alert_of_a_flood_is_found_by_the_first_characters_of_its_id(api: Api) -> None:

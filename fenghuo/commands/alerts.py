@@ -5,6 +5,7 @@ from itertools import islice
 from typing import Annotated, Any, Literal
 
 import httpx
+import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -38,12 +39,19 @@ def list_(
     url: Url = HERE,
     language: Language = "en",
     all_: Annotated[bool, typer.Option("--all", help="Closed ones too.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="For programs: an alert a line, as the API has it.")
+    ] = False,
 ) -> None:
     """List the alerts that this token may see, the newest first.
 
     Example: `fenghuo alerts list`
     """
     found = _pages(url, token, {} if all_ else {"open": "true"})
+    if json:
+        for alert in found:
+            print(msgspec.json.encode(alert).decode())
+        return
     shown = list(islice(found, MOST))
     console.print(screen.alerts_table(shown, language) if shown else "No alerts.")
     more = sum(1 for _ in islice(found, COUNTED))
