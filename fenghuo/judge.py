@@ -95,6 +95,7 @@ class Judge:
         self._deadline: int | None = None
         self._heard_at = stopwatch()
         self._snapshot_thread: threading.Thread | None = None
+        self._told_of_broker = 0
         self._round_ms, self._alert_ms = status.Samples(), status.Samples()
         self._next_look = self._next_house = self._next_status = self._next_snapshot = (
             self._next_retention
@@ -354,6 +355,7 @@ class Judge:
         }
         for rule, why in ill.items():
             self._pending += self._system.holds(rule, now, why)
+        self._broker_died(now)
         if watch >= self._next_status:
             self._next_status = watch + 1
             self._write_files()
@@ -381,6 +383,22 @@ class Judge:
         if watch - self._heard_at < DEAF:
             return None
         return self._collector.problem or "what the broker holds for us comes faster than it can be judged"
+
+    def _broker_died(self, now: int) -> None:
+        """The supervisor leaves a mark when a broker of our own was killed; it goes when the desk has it."""
+        mark = self._settings.broker_died
+        try:
+            died = int(mark.read_text("ascii"))
+            if died != self._told_of_broker:
+                lost = "the broker was killed: what it acknowledged in its last 10 s and had not handed on is lost"
+                self._pending += self._system.once("system.lost", now, lost, since=died)
+                self._told_of_broker = died
+            elif not self._pending:
+                mark.unlink()
+        except FileNotFoundError:
+            return
+        except (ValueError, OSError) as error:
+            log.error("mark_not_read", mark=str(mark), why=str(error))
 
     def _wall_moved(self) -> str:
         if not isinstance(self._clock, SystemClock):

@@ -130,6 +130,7 @@ class Supervisor:
         self._seen = self._tried = self._signature()
         self._broker: Mosquitto | Iotcore | None = None
         self._broker_not_before = 0.0
+        self._saved: int | None = None  # process id of the broker that has saved our session
         last_time = self._last_time()  # first: where another holds the journal, nothing of its is touched
         self._compile_first()
         database = open_database(settings.data / "desk.sqlite")
@@ -162,7 +163,7 @@ class Supervisor:
             while not stop.is_set():
                 for work in (
                     *(self._keep_broker, self._keep_children, self._watch_judge),
-                    *(self._follow_folder, self._trim_log),
+                    *(self._follow_folder, self._save_session, self._trim_log),
                 ):
                     self._attempt(work)
                 with contextlib.suppress(TimeoutError):
@@ -206,6 +207,16 @@ class Supervisor:
             log.info(
                 "broker_started", kind=type(self._broker).__name__.lower(), port=self._settings.broker_port
             )
+
+    def _save_session(self) -> None:
+        """Once the judge has subscribed: a broker killed before it saved that would acknowledge what gateways
+        send after its restart, and keep it for nobody."""
+        if not isinstance(self._broker, Mosquitto) or self._broker.pid == self._saved:
+            return
+        said = status.read(self._settings.status)
+        if said is not None and said.connected and said.pid == self.children[0].pid:
+            self._broker.save()
+            self._saved = self._broker.pid
 
     def _trim_log(self) -> None:
         if isinstance(self._broker, Mosquitto):

@@ -248,6 +248,11 @@ class Mosquitto:
             raise BrokerFailed("\n".join((str(error), *tail))) from None
         self.runs.touch()
 
+    def save(self) -> None:
+        """Let it write its sessions to disk now, not only at its next save."""
+        if self._process is not None and self.running:
+            self._process.send_signal(signal.SIGUSR1)
+
     def trim_log(self) -> None:
         """Put the log aside if it has grown long, in place of what was put aside before. Raises OSError."""
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:

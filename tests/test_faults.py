@@ -194,6 +194,8 @@ def test_a_broker_that_dies_and_comes_back_loses_nothing_and_makes_no_false_sile
         assert set(heard(running)) >= plants.sent
         assert findings(running, "limit.high") == plants.begun
         assert not findings(running, "silent", last) | findings(running, "gateway.offline", last)
+        running.wait_for("what an administrator is told", lambda: bool(findings(running, "system.lost")))
+        running.wait_for("the end of the mark", lambda: not (running.data / "broker.died").exists())
 
 
 @pytest.mark.parametrize("seconds", [8, pytest.param(30, marks=pytest.mark.long)])
