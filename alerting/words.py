@@ -35,6 +35,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "rule.limit": ("越限", "is beyond its limit"),
     "rule.rate": ("变化过快", "changes too fast"),
     "rule.silent": ("没有数据", "has gone silent"),
+    "rule.bad_quality": ("有通信，但没有有效数值", "is heard, but gives no valid value"),
     "rule.stuck": ("数值不变，疑似卡死", "does not change: it may be stuck"),
     "rule.range": ("超出物理量程", "is outside its physical range"),
     "rule.disagreement": ("读数不一致", "has points that disagree"),
@@ -220,8 +221,10 @@ def number(value: float) -> str:
 
 
 def quantity(value: float, unit: str) -> str:
-    """A number with its engineering unit, if it has one."""
-    return f"{number(value)} {unit}" if unit else number(value)
+    """A number with its engineering unit, if it has one: "1" is none, and "1/s" is so many a second."""
+    if unit in ("", "1"):
+        return number(value)
+    return number(value) + (unit[1:] if unit.startswith("1/") else f" {unit}")
 
 
 @lru_cache(maxsize=10_000)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ingest.readings import GatewayStatus, Qualities, Readings, Round, Times, Values
 from registry.model import Registry
 from streams.episodes import (
+    BAD_QUALITY,
     CLOCK,
     CLOSED,
     HIGH,
@@ -40,7 +41,7 @@ from streams.silence import Silence
 from streams.state import Packed, Rows
 from streams.stuck import Stuck
 
-FORMAT = 1
+FORMAT = 2
 """Of a snapshot; a change of any stage's state raises it."""
 
 
@@ -147,7 +148,7 @@ class PointEngine:
         lost = silence.notice(self._book)
         if len(lost):
             self._forget(lost)
-            self._collect()
+        self._collect()
 
     def _collect(self) -> None:
         self._found += self._hold.filter(self._book.take())
@@ -197,7 +198,8 @@ class PointEngine:
         order.newest[row] = time
         order.value[row] = value
         order.quality[row] = quality
-        self._silence.heard[row] = self._silence.listened
+        silence = self._silence
+        silence.heard[row] = silence.known[row] = silence.listened
 
     def _one(self, place: int, row: int, time: int, value: float, quality: int) -> tuple[int, float] | None:
         """One reading through all rules of single readings: its judged time, and its value where it is known."""
@@ -209,7 +211,7 @@ class PointEngine:
         if verdict is Verdict.DUPLICATE:
             self.counts.duplicate += 1
             return None
-        self._silence.hear(row, book)
+        self._silence.hear(row, value == value, book)
         judged = None
         if verdict is Verdict.LATE:
             self.counts.late += 1
@@ -219,7 +221,8 @@ class PointEngine:
             out = self._range.judge(row, time, value, book)
             self._limits.judge(row, time, value, out, book)
             judged = time, nan if out else value
-        if order.troubled(row) or self._range.troubled(row, book) or self._limits.troubled(row, book):
+        unsure = value != value or order.troubled(row)
+        if unsure or self._range.troubled(row, book) or self._limits.troubled(row, book):
             self._sieve.watch(row)
         else:
             low, high, until = self._limits.band(row)
@@ -257,11 +260,12 @@ class PointEngine:
         for (name, kind), array in self._rows().items():
             array.carry(rows[name, kind], *matches[kind])
         here, there = matches["point"]
-        anew = np.ones(len(registry.points), np.bool_)
+        anew = self._silence.has.copy()
         anew[here[intervals[there]]] = False
         self._silence.resume(silence, anew)
         self._order.trust(here[_homes(registry)[here] != _homes(old)[there]])
-        for stage in (self._limits, self._rate, self._stuck, self._redundancy):
+        self._redundancy.part(here[_circles(registry)[here] != _circles(old)[there]])
+        for stage in (self._limits, self._rate, self._stuck):
             stage.prune()
         self._book.arrival = now
         for rule, index in self._book.carry(book, matches):
@@ -273,6 +277,7 @@ class PointEngine:
         """Say of an open finding, whose subject still is, if its rule or limit is no more."""
         has = {
             SILENT: self._silence.has,
+            BAD_QUALITY: self._silence.has,
             RANGE: self._range.has,
             RATE: self._rate.has,
             STUCK: self._stuck.has,
@@ -335,7 +340,8 @@ class PointEngine:
         self._silence.reckon(self._book)
         limits, sensor = self._limits, self._range
         self._sieve = Sieve(np.maximum(limits.low, sensor.low), np.minimum(limits.high, sensor.high))
-        watched = limits.moving() | self._order.all_troubled() | self._silence.unheard(self._book)
+        watched = limits.moving() | self._order.all_troubled()
+        watched |= self._silence.unheard(self._book) | self._silence.valueless(self._book)
         for rule in (RANGE, LOW, HIGH):
             watched |= self._book.flag[rule] != CLOSED
         self._sieve.watch(np.flatnonzero(watched))
@@ -374,6 +380,11 @@ def _groups(registry: Registry) -> list[tuple[str, str]]:
 def _homes(registry: Registry) -> NDArray[np.str_]:
     """Id of every point's gateway."""
     return np.array([gateway.id for gateway in registry.gateways], np.str_)[registry.points.gateway]
+
+
+def _circles(registry: Registry) -> NDArray[np.str_]:
+    """Id of every point's group, "" where it has none."""
+    return np.array([*(group.id for group in registry.groups), ""], np.str_)[registry.points.group]
 
 
 def _match(old: list[tuple[str, str]], new: list[tuple[str, str]]) -> tuple[Index, Index]:

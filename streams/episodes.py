@@ -18,10 +18,10 @@ from streams.state import NEVER, Rows
 from streams.tiers import tier
 
 CLOCK, OFFLINE = "clock", "gateway.offline"
-SILENT, RANGE, LOW, HIGH = "silent", "range", "limit.low", "limit.high"
+SILENT, BAD_QUALITY, RANGE, LOW, HIGH = "silent", "bad_quality", "range", "limit.low", "limit.high"
 RATE, STUCK, DISAGREEMENT = "rate", "stuck", "disagreement"
 
-RULES = (CLOCK, OFFLINE, SILENT, RANGE, LOW, HIGH, RATE, STUCK, DISAGREEMENT)
+RULES = (CLOCK, OFFLINE, SILENT, BAD_QUALITY, RANGE, LOW, HIGH, RATE, STUCK, DISAGREEMENT)
 """In the order in which one reading's messages are told."""
 
 CLOSED, OPEN, UNKNOWN = 0, 1, 2

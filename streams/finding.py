@@ -30,7 +30,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One message about one finding; the first has seq 1, the next 2, and so on without gaps.
 
     id: minted once from (rule, subject, since). rule: "limit.high", "limit.low", "rate", "silent",
-    "gateway.offline", "stuck", "range", "disagreement", "clock", "system.*".
+    "bad_quality", "gateway.offline", "stuck", "range", "disagreement", "clock", "system.*".
     enterprise: credit code, or "" for the system's own. subject: "point:TI-1101", "gateway:gw1",
     "group:R1-temp", "system". since: when the condition first held, before any on-delay, µs.
     time: event time of what this message says (device time for device rules, arrival for silence), µs.

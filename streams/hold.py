@@ -11,12 +11,12 @@ from collections.abc import Iterable
 import msgspec
 
 from registry.clock import MINUTE
-from streams.episodes import CLOCK, OFFLINE, SILENT
+from streams.episodes import BAD_QUALITY, CLOCK, OFFLINE, SILENT
 from streams.finding import Finding, Phase
 
 OLD = MINUTE
 
-ON_ARRIVAL = frozenset({CLOCK, OFFLINE, SILENT})
+ON_ARRIVAL = frozenset({CLOCK, OFFLINE, SILENT, BAD_QUALITY})
 """Rules that run on arrival time: theirs are never held."""
 
 

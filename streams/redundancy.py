@@ -118,7 +118,7 @@ class Redundancy:
                 evidence=evidence,
             )
 
-    def prune(self) -> None:
-        """A point that is in no group (any more) is not known to any."""
-        self._value[~self.has] = np.nan
-        self._time[~self.has] = NEVER
+    def part(self, rows: Index) -> None:
+        """What these points said was said in another group, or in none: they are not known yet in theirs."""
+        self._value[rows] = np.nan
+        self._time[rows] = NEVER

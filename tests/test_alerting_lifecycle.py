@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 from msgspec.structs import replace
 
+from alerting import words
 from alerting.alert import Alert, Answer, Condition, Outcome, Role
 from alerting.lifecycle import (
     ANSWERED,
@@ -31,6 +32,7 @@ from alerting.lifecycle import (
     step,
 )
 from registry.clock import DAY, HOUR, MINUTE, SECOND
+from streams.episodes import RULES
 from streams.finding import Finding, Phase, Tier
 
 T = 1_795_248_000 * SECOND
@@ -437,3 +439,19 @@ def test_the_diagram_is_drawn_from_the_table() -> None:
         assert f"        {line}\n" in drawn
     assert drawn.count("{") == drawn.count("}")
     assert {standing for standing in Standing if f" {standing}" not in drawn} == set()
+
+
+# -- words of findings ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("unit", "text"), [("°C", "7.2 °C"), ("1", "7.2"), ("", "7.2"), ("1/s", "7.2/s"), ("%", "7.2 %")]
+)
+def test_what_has_no_unit_is_read_without_one(unit: str, text: str) -> None:
+    assert words.quantity(7.2, unit) == text
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_point_rule_has_words(rule: str) -> None:
+    for language in words.LANGUAGES:
+        assert rule not in words.rule(rule, "", language)

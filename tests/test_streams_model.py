@@ -82,6 +82,7 @@ PROFILES = (
         id="", group="g1", **LIMITS, **SOON, interval=2 * S, stuck_after=5 * S, rate=1.0, rate_over=5 * S
     ),
     PointSpec(id=""),
+    PointSpec(id="", group="g2"),
 )
 PLACES = ((ONE, "A", "gw1"), (ONE, "B", "gw1"), (ONE, "C", "gw2"), (TWO, "A", "gw1"), (TWO, "B", "gw1"))
 
@@ -150,7 +151,7 @@ def configurations_of(*family: int) -> st.SearchStrategy[Configuration]:
     )
 
 
-FAMILIES = (range(len(PROFILES)), (1, 2, 3, 4, 5), (6, 7, 8, 9), (10, 11, 12), (0, 2, 6, 11))
+FAMILIES = (range(len(PROFILES)), (1, 2, 3, 4, 5), (6, 7, 8, 9), (10, 11, 12, 14), (0, 2, 6, 11))
 configurations = st.sampled_from(FAMILIES).flatmap(lambda family: configurations_of(*family))
 
 
@@ -233,6 +234,7 @@ marks = st.builds(Heard, st.sampled_from([S, S, 2 * S, 2 * S + 1]))
 restarts = st.just(Restarted())
 redelivered = st.builds(Redelivered, st.sampled_from([0, S, 11 * S]))
 reconfigured = st.builds(Reconfigured, st.sampled_from([0, S, 3 * S]), configurations)
+regrouped = st.builds(Reconfigured, st.just(S), configurations_of(10, 12, 14))
 stories = stories_of(*[tame()] * 8, *[wild()] * 4, stored(), marks, redelivered, restarts, reconfigured)
 
 
@@ -332,7 +334,7 @@ def test_engine_equals_model(first: Configuration, story: list[Step]) -> None:
 
 
 @settings(SLOW, max_examples=100)
-@given(configurations_of(10, 11, 12), stories_of(*[tame()] * 9, wild(), marks, restarts))
+@given(configurations_of(10, 11, 12, 14), stories_of(*[tame()] * 9, wild(), marks, restarts, regrouped))
 def test_redundant_points_equal_model(first: Configuration, story: list[Step]) -> None:
     hold(first, story)
 
@@ -359,7 +361,7 @@ def test_jumping_clocks_equal_model(first: Configuration, story: list[Step]) -> 
 
 
 @settings(SLOW, max_examples=100)
-@given(configurations_of(0, 2, 3, 11), stories_of(some(), some(), marks, marks, wild(), restarts))
+@given(configurations_of(0, 2, 3, 4, 11, 13), stories_of(*[some()] * 4, *[marks] * 3, wild(), restarts))
 def test_silence_equals_model(first: Configuration, story: list[Step]) -> None:
     hold(first, story)
 

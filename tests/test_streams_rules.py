@@ -288,6 +288,18 @@ def test_redundant_points_disagree_for_as_long_as_all_of_them_say_so() -> None:
     ]
 
 
+def test_a_point_that_moves_to_another_group_is_known_there_by_its_next_reading() -> None:
+    groups = (Group(ONE, "g", 5.0, 0), Group(ONE, "h", 5.0, 0))
+    site = Site(*(PointSpec(id=id, group=g) for id, g in zip("ABCD", "gghh", strict=True)), groups=groups)
+    site.hear(1, *((id, 1, v) for id, v in zip("ABCD", (50.0, 50.0, 10.0, 10.0), strict=True)))
+    moved = [PointSpec(id=id, group=g) for id, g in zip("ABCD", "ghhh", strict=True)]
+    site.engine.reconfigure(make_registry(moved, groups=groups, version="test-2"), when(2))
+    assert site.hear(3, ("C", 3, 10.0), ("D", 3, 10.0)) == []
+    assert brief(site.hear(4, *((id, 4, v) for id, v in zip("BCD", (50.0, 10.0, 10.0), strict=True)))) == [
+        "4 disagreement begun"
+    ]
+
+
 # ---- silence
 
 
@@ -343,6 +355,58 @@ def test_a_gateway_all_of_whose_points_are_silent_is_offline() -> None:
     said = [f for second in range(1, 8) for f in brief(site.hear(second))]
     assert said == ["3 silent begun", "5 gateway.offline begun"]
     assert brief(site.hear(8, ("C", 8, 1.0))) == ["8 gateway.offline ended"]
+
+
+def test_a_point_that_is_heard_but_gives_no_known_value_has_bad_quality() -> None:
+    site = two_points()
+    site.hear(0, ("A", 0, 90.0))
+    said = [f for t in range(1, 7) for f in brief(site.hear(t, ("A", t, NAN)))]
+    assert said == ["1 limit.high unknown H", "3 bad_quality begun"]
+    assert site.hear(8) == []
+    assert brief(site.hear(9)) == ["9 silent begun"]
+    assert brief(site.hear(10, ("A", 10, NAN))) == ["10 silent ended"]
+    site.engine = PointEngine.restore(site.engine.registry, site.engine.snapshot())
+    assert brief(site.hear(11, ("A", 11, 50.0))) == [
+        "11 bad_quality ended",
+        "11 limit.high resumed H",
+        "11 limit.high ended H",
+    ]
+
+
+def test_a_bad_reading_now_and_then_is_no_bad_quality() -> None:
+    site = two_points()
+    said = [f for t in range(1, 15) for f in site.hear(t, ("A", t, NAN if t % 2 else 50.0), ("B", t, NAN))]
+    assert said == []
+
+
+def mixed() -> Site:
+    """A has an interval, B and C have none."""
+    return Site(PointSpec(id="A", interval=10 * S), PointSpec(id="B", H=80.0, HH=90.0), PointSpec(id="C"))
+
+
+def test_a_point_that_dies_while_its_gateway_talks_is_silent() -> None:
+    site = mixed()
+    site.hear(0, ("A", 0, 1.0), ("B", 0, 95.0))
+    said = [f for t in range(1, 100) for f in brief(site.hear(t, ("B", t, 95.0), ("C", t, 1.0)))]
+    assert said == ["10 silent begun"]
+
+
+def test_a_gateway_that_falls_quiet_is_offline_although_a_point_without_interval_was_the_last() -> None:
+    site = mixed()
+    site.hear(0, ("A", 0, 1.0), ("B", 0, 95.0))
+    site.hear(1)
+    site.hear(2, ("B", 2, 96.0))
+    told = [f for second in range(3, 100) for f in site.hear(second)]
+    assert brief(told) == ["10 silent begun", "12 gateway.offline begun", "12 limit.high unknown HH"]
+
+
+def test_a_gateway_that_talks_seldom_is_not_offline_again_and_again() -> None:
+    site = mixed()
+    site.hear(0, ("A", 0, 1.0))
+    talk = {55, 115, 175}
+    heard = [site.hear(t, *[("B", t, 1.0)] * (t in talk)) for t in range(1, 300)]
+    said = [brief(told) for told in heard if told]
+    assert said == [["10 gateway.offline begun"], ["55 gateway.offline ended"], ["65 silent begun"]]
 
 
 # ---- configuration

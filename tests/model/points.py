@@ -48,6 +48,7 @@ class Point:
     late_since: int | None = None
     fault: bool = False
     heard: int = 0
+    known: int = 0  # when a known value was heard, or silence ended
     limits: dict[str, Limit] = field(default_factory=lambda: {level: Limit(level) for level in LEVELS})
     anchor: tuple[int, float] | None = None
     still: tuple[int, float] | None = None
@@ -71,6 +72,7 @@ class PointModel:
         self.points: dict[Key, Point] = {}
         self.groups: dict[Key, Group] = {}
         self.offline: dict[Key, bool] = {}
+        self.back: dict[Key, int] = {}  # listened time at which a gateway was offline no more
         self.episodes: dict[tuple[str, Key], Episodes] = {}
         self.held: dict[str, list[Finding]] = {}
         self.told: list[Finding] = []
@@ -109,13 +111,14 @@ class PointModel:
                 rule["group"] = (group.enterprise, group.id)
             point = before.get(key)
             if point is None:
-                point = Point(key, row, (g.enterprise, g.id), rule, heard=self.listened)
+                point = Point(key, row, (g.enterprise, g.id), rule)
+                point.heard = point.known = self.listened if rule["interval"] else 0
             else:
                 if point.gateway != (g.enterprise, g.id):
                     point.fault, point.late_since = False, None
-                if not point.rule["interval"]:
-                    point.heard = self.listened
-                if rule["group"] is None or point.rule["group"] is None:
+                if rule["interval"] and not point.rule["interval"]:
+                    point.heard = point.known = self.listened
+                if rule["group"] != point.rule["group"]:
                     point.member = None
                 if math.isnan(rule["rate"]):
                     point.anchor = None
@@ -137,6 +140,7 @@ class PointModel:
         self.offline = {
             (g.enterprise, g.id): self.offline.get((g.enterprise, g.id), False) for g in registry.gateways
         }
+        self.back = {gateway: self.back.get(gateway, 0) for gateway in self.offline}
 
     def reconfigure(self, registry: Registry, now: int, listening: bool = True) -> list[Finding]:
         told = self.advance(now, listening)
@@ -144,8 +148,8 @@ class PointModel:
         old_index = self.indices()
         self.configure(registry)
         new_index = self.indices()
-        order = ["clock", "gateway.offline", "silent", "range", "limit.low", "limit.high", "rate", "stuck"]
-        order.append("disagreement")
+        order = ["clock", "gateway.offline", "silent", "bad_quality", "range", "limit.low", "limit.high"]
+        order += ["rate", "stuck", "disagreement"]
         opened = [key for key, episode in self.episodes.items() if episode.last]
         gone = [key for key in opened if (key[0], key[1]) not in new_index]
         kept = [key for key in opened if key not in gone]
@@ -164,7 +168,7 @@ class PointModel:
         """Place of every possible subject of every rule in the version."""
         index: dict[tuple[str, Key], int] = {}
         for point in self.points.values():
-            for rule in ("silent", "range", "limit.low", "limit.high", "rate", "stuck"):
+            for rule in ("silent", "bad_quality", "range", "limit.low", "limit.high", "rate", "stuck"):
                 index[rule, point.key] = point.row
         for number, gateway in enumerate(self.offline):
             index["clock", gateway] = index["gateway.offline", gateway] = number
@@ -200,6 +204,7 @@ class PointModel:
             else:
                 gone = {
                     "silent": not point.rule["interval"],
+                    "bad_quality": not point.rule["interval"],
                     "range": math.isnan(point.rule["low"]) and math.isnan(point.rule["high"]),
                     "rate": math.isnan(point.rule["rate"]),
                     "stuck": not point.rule["stuck"],
@@ -243,30 +248,56 @@ class PointModel:
         return self.take()
 
     def notice_silence(self) -> None:
-        lost: list[Point] = []
-        silent: list[tuple[Point, int]] = []
-        for gateway in self.offline:
-            if self.offline[gateway]:
-                continue
-            points = [point for point in self.points.values() if point.gateway == gateway]
-            over = [
-                (point, self.now - (self.listened - point.heard - point.rule["interval"]))
-                for point in points
-                if point.rule["interval"]
-                and not self.is_open("silent", point.key)
-                and self.listened - point.heard >= point.rule["interval"]
-            ]
-            quiet = {point.key for point, _ in over}
-            quiet |= {point.key for point in points if self.is_open("silent", point.key)}
-            if over and all(point.key in quiet for point in points if point.rule["interval"]):
-                self.go_offline(gateway, max(time for _, time in over))
-                lost += points
-            else:
-                silent += over
-                lost += [point for point, _ in over]
-        for point, time in silent:
-            self.begin("silent", point.key, time, time)
-        self.forget(lost)
+        gone = {
+            gateway: due
+            for gateway in self.offline
+            if (due := self.offline_due(gateway)) is not None and due <= self.listened
+        }
+        silent = {
+            point.key: due
+            for point in self.points.values()
+            if point.gateway not in gone and (due := self.silent_due(point)) is not None
+            if due <= self.listened
+        }
+        bad = {
+            point.key: due
+            for point in self.points.values()
+            if point.gateway not in gone and point.key not in silent
+            if (due := self.bad_due(point)) is not None and due <= self.listened
+        }
+        for gateway, due in gone.items():
+            self.go_offline(gateway, self.now - (self.listened - due))
+        for rule, dues in (("silent", silent), ("bad_quality", bad)):
+            for key, due in dues.items():
+                time = self.now - (self.listened - due)
+                self.begin(rule, key, time, time)
+        self.forget([p for p in self.points.values() if p.gateway in gone or p.key in silent])
+
+    def silent_due(self, point: Point) -> int | None:
+        """The listened time at which a point becomes silent, if nothing more is heard of it."""
+        if self.offline[point.gateway] or self.is_open("silent", point.key) or not point.rule["interval"]:
+            return None
+        return max(point.heard, self.back[point.gateway]) + point.rule["interval"]
+
+    def bad_due(self, point: Point) -> int | None:
+        """The listened time at which a point has given no known value for its interval, though it is heard."""
+        if self.silent_due(point) is None or self.is_open("bad_quality", point.key):
+            return None
+        if point.heard <= point.known:
+            return None
+        return max(point.known, self.back[point.gateway]) + point.rule["interval"]
+
+    def offline_due(self, gateway: Key) -> int | None:
+        """The listened time at which a gateway becomes offline, if nothing more is heard of it."""
+        points = [point for point in self.points.values() if point.gateway == gateway]
+        timed = [point for point in points if point.rule["interval"]]
+        if self.offline[gateway] or not timed:
+            return None
+        heard = max(point.heard for point in points)
+        if all(point.heard + point.rule["interval"] <= heard for point in timed):
+            return None  # it talked when each of them was overdue
+        quiet = max(heard, self.back[gateway]) + min(point.rule["interval"] for point in timed)
+        return max([quiet, *[due for point in timed if (due := self.silent_due(point)) is not None]])
 
     def deadline(self) -> int | None:
         """The arrival time at which silence (or a held finding) is noticed, if marks come every second."""
@@ -274,13 +305,10 @@ class PointModel:
             return self.now + 1
         if not self.listening:
             return None
-        left = [
-            point.heard + point.rule["interval"] - self.listened
-            for point in self.points.values()
-            if point.rule["interval"]
-            and not self.is_open("silent", point.key)
-            and not self.offline[point.gateway]
-        ]
+        dues = [self.silent_due(point) for point in self.points.values()]
+        dues += [self.bad_due(point) for point in self.points.values()]
+        dues += [self.offline_due(gateway) for gateway in self.offline]
+        left = [due - self.listened for due in dues if due is not None]
         return self.now + max(min(left), 0) if left else None
 
     def go_offline(self, gateway: Key, time: int) -> None:
@@ -292,9 +320,7 @@ class PointModel:
         if self.offline[gateway]:
             self.offline[gateway] = False
             self.tell("gateway.offline", gateway, Phase.ENDED, self.now, None)
-            for point in self.points.values():
-                if point.gateway == gateway:
-                    point.heard = self.listened
+            self.back[gateway] = self.listened
 
     def forget(self, points: list[Point]) -> None:
         for rule in ("range", "limit.low", "limit.high", "rate", "stuck"):
@@ -343,6 +369,11 @@ class PointModel:
         point.heard = self.listened
         if self.is_open("silent", point.key):
             self.tell("silent", point.key, Phase.ENDED, arrival, None)
+            point.known = self.listened
+        if not math.isnan(value):
+            point.known = self.listened
+            if self.is_open("bad_quality", point.key):
+                self.tell("bad_quality", point.key, Phase.ENDED, arrival, None)
 
         if late:
             self.late_evidence(point, time, value)
@@ -649,7 +680,7 @@ class PointModel:
     # ---- holding back what was over before it was heard of
 
     def say(self, finding: Finding) -> None:
-        on_device_time = finding.rule not in ("clock", "gateway.offline", "silent")
+        on_device_time = finding.rule not in ("clock", "gateway.offline", "silent", "bad_quality")
         old = finding.time < finding.arrival - 60 * SECOND
         if finding.id in self.held:
             messages = self.held[finding.id]
