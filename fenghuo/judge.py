@@ -176,6 +176,8 @@ class Judge:
             self._keep_house(now)
             return  # a stepped clock waits for us: time that we do not listen need not pass
         if self._disk.journal_failed and begun >= self._retry_at:
+            if not self._unwritten:  # a mark, to try it with: all this time we have not listened
+                self._evaluate(Round(now, listening=False))
             self._write()
         messages = self._collector.take() if self._may_take() else ()
         if not self._disk.journal_failed:
@@ -266,7 +268,7 @@ class Judge:
         """Journal all that waits for it in one commit, acknowledge it, and let its findings go to the desk."""
         unwritten = self._unwritten
         if not unwritten:
-            return not self._disk.journal_failed
+            return True
         rounds = unwritten.joined()
         if not self._append(rounds, unwritten.dead):
             return False
