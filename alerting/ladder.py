@@ -45,6 +45,7 @@ class Ladder:
             told=told,
             places=places,
             manned=tuple(bool(self.on_duty(place, now)) for place in places),
+            reaches=self.reaches,
         )
 
     def on_duty(self, place: str, now: int) -> tuple[Person, ...]:
@@ -57,6 +58,11 @@ class Ladder:
     def person(self, id: str) -> Person | None:
         """The person; None if the registry does not have them."""
         return self.registry.people.get(id)
+
+    def reaches(self, id: str) -> bool:
+        """Whether the registry has the person, and a contact of theirs."""
+        person = self.person(id)
+        return person is not None and bool(person.contacts)
 
     def _local(self, minute: int) -> tuple[int, int]:
         """Weekday (0 is Monday) and minute after midnight, in the registry's time zone."""

@@ -74,9 +74,11 @@ class Guard(StrEnum):
 
     WORSE = "worse tier"
     IV = "tier IV"
+    ENOUGH = "no action is waited for"  # nor in tier IV
     STOPPED = "confirm clock stopped"
     ASKED = "was asked"  # the person was, on any rung; or holds the alert
     HIGHER = "someone is on duty higher up"
+    REACHED = "holder can be reached"
 
 
 class Effect(StrEnum):
@@ -150,6 +152,7 @@ _COME_BACK = (Event.ACTION_DUE, Event.RETURN_DUE)
 _ACTIVE, _UNKNOWN, _ENDED = Condition.ACTIVE, Condition.UNKNOWN, Condition.ENDED
 _UNCONFIRMED, _CONFIRMED, _ACTED = Answer.UNCONFIRMED, Answer.CONFIRMED, Answer.ACTED
 _WORSE, _IV, _ASKED, _HIGHER = (Guard.WORSE,), (Guard.IV,), (Guard.ASKED,), (Guard.HIGHER,)
+_ENOUGH, _REACHED = (Guard.ENOUGH,), (Guard.REACHED,)
 
 _RING = (Effect.FORGET, Effect.ASK, Effect.TELL, Effect.START_CONFIRM)
 _RING_WORSE = (Effect.FORGET, Effect.ASK_HOLDER, Effect.ASK_ALL, Effect.TELL, Effect.START_CONFIRM)
@@ -174,7 +177,8 @@ TABLE: tuple[Row, ...] = (
     Row(_ON, _OPEN, _IS_ON, (), _ACTIVE),
     Row(_OFF, _WAITING, _IS_ON, (Guard.STOPPED,), _ACTIVE, None, _RING_AGAIN),
     Row(_OFF, _WAITING, _IS_ON, (), _ACTIVE, None, (Effect.STOP_CLOSE,)),  # its confirm clock never stopped
-    Row(_OFF, _HELD, _IS_ON, (), _ACTIVE, None, (Effect.TELL_HOLDER,)),
+    Row(_OFF, _HELD, _IS_ON, _REACHED, _ACTIVE, None, (Effect.TELL_HOLDER,)),
+    Row(_OFF, _HELD, _IS_ON, (), _ACTIVE, _UNCONFIRMED, _RING),
     Row(_ANY, _CLOSED, _IS_ON, (), _ACTIVE, _UNCONFIRMED, _RING_AGAIN),
     Row(_ANY, _OPEN + _CLOSED, (Event.CORRECTED,)),
 
@@ -185,19 +189,19 @@ TABLE: tuple[Row, ...] = (
 
     # The condition is over.
     Row(_ON, _WAITING, _IS_OVER, _IV, _ENDED, None, (Effect.START_CLOSE,)),
-    Row(_ON, (Standing.CONFIRMED,), _IS_OVER, _IV, _ENDED, None, (Effect.CLOSE,)),
+    Row(_ON, (Standing.CONFIRMED,), _IS_OVER, _ENOUGH, _ENDED, None, (Effect.CLOSE,)),
     Row(_ON, (Standing.UNCONFIRMED, Standing.CONFIRMED), _IS_OVER, (), _ENDED),
     Row(_ON, _DONE, _IS_OVER, (), _ENDED, None, (Effect.CLOSE,)),
     Row(_OFF, _OPEN, _IS_OVER),
     Row(_ANY, _CLOSED, _IS_OVER),
 
     # A person confirms.
-    Row(_OFF, _WAITING, (Event.CONFIRM,), _ASKED + _IV, None, _CONFIRMED, _TAKE_AND_CLOSE),
+    Row(_OFF, _WAITING, (Event.CONFIRM,), _ASKED + _ENOUGH, None, _CONFIRMED, _TAKE_AND_CLOSE),
     Row(_ANY, _WAITING, (Event.CONFIRM,), _ASKED, None, _CONFIRMED, _TAKE),
     Row(_ANY, _OPEN + _CLOSED, (Event.CONFIRM,)),
 
     # A person takes it over.
-    Row(_OFF, _WAITING, (Event.TAKE_OVER,), _IV, None, _CONFIRMED, _TAKE_AND_CLOSE),
+    Row(_OFF, _WAITING, (Event.TAKE_OVER,), _ENOUGH, None, _CONFIRMED, _TAKE_AND_CLOSE),
     Row(_ANY, _WAITING, (Event.TAKE_OVER,), (), None, _CONFIRMED, _TAKE),
     Row(_ANY, _HELD, (Event.TAKE_OVER,), (), None, None, (Effect.TELL_HOLDER, Effect.HOLD)),
     Row(_ANY, _CLOSED, (Event.TAKE_OVER,)),
@@ -249,6 +253,7 @@ class Policy(NamedTuple):
 
     places: the ladder from rung 0 up; manned: whether somebody is on duty there now.
     action_within: 0 where no action is waited for. told: the place that is told at t = 0, "" for none.
+    reaches: whether a person can be sent anything at all, on duty or not.
     """
 
     confirm_within: int
@@ -257,6 +262,7 @@ class Policy(NamedTuple):
     told: str
     places: tuple[str, ...]
     manned: tuple[bool, ...]
+    reaches: Callable[[str], bool] = bool
 
 
 NOBODY = Policy(1, 0, 1, "", (), ())
@@ -397,7 +403,7 @@ def step(
                 new["confirm_due"] = start + called.confirm_within
             case Effect.START_ACTION:
                 clock, length = ("action_due", called.action_within)
-                if not length or tier is Tier.IV:  # IV waits for no action, as it closes without one
+                if _answer_is_enough(tier, called):
                     clock, length = ("return_due", called.again_after)
                 new |= {"confirm_due": 0, clock: start + length}
             case Effect.START_RETURN:
@@ -485,11 +491,20 @@ def _row(alert: Alert | None, state: State, happening: Happening, tier: Tier, ca
             held.add(Guard.HIGHER)
         if not alert.confirm_due:
             held.add(Guard.STOPPED)
+        if called.reaches(alert.holder):
+            held.add(Guard.REACHED)
     if tier is Tier.IV:
         held.add(Guard.IV)
+    if _answer_is_enough(tier, called):
+        held.add(Guard.ENOUGH)
     if happening.asked:
         held.add(Guard.ASKED)
     return next(row for row in ROWS[state, happening.event] if held.issuperset(row.guards))
+
+
+def _answer_is_enough(tier: Tier, called: Policy) -> bool:
+    """Whether no action is waited for."""
+    return tier is Tier.IV or not called.action_within
 
 
 def _ask(

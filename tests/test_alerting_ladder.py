@@ -93,6 +93,13 @@ def test_manned_is_who_can_be_reached_now() -> None:
     assert Ladder(made).on_duty("town-1", night) == (people[1],)
 
 
+def test_a_person_is_reached_off_duty_but_not_without_a_contact_or_when_gone() -> None:
+    reaches = (
+        Ladder(registry([], [person("day", "1"), person("mute")])).policy(PLANT, "", Tier.IV, NOON).reaches
+    )
+    assert [reaches(id) for id in ("day", "mute", "stranger", "")] == [True, False, False, False]
+
+
 def test_hours_are_those_of_the_registrys_time_zone() -> None:
     duty, people = [Duty("system", "day", 8 * 60, 20 * 60)], [person("day", "1")]
     assert Ladder(registry(duty, people)).on_duty("system", NOON)

@@ -376,6 +376,27 @@ def test_reopened() -> None:
     )
 
 
+@pytest.mark.parametrize("answer", [Event.CONFIRM, Event.TAKE_OVER])
+def test_beginning_again_held_by_someone_who_cannot_be_reached_asks_anew(answer: Event) -> None:
+    held = do(do(raised(), Event.ENDED, T + MINUTE).alert, answer, T + 2 * MINUTE).alert
+    gone = POLICY._replace(reaches=lambda person: person != "ann")
+    again = do(held, Event.REOPENED, T + 3 * MINUTE, gone)
+    assert again.calls == (Call(Role.ASKED, "plant"), Call(Role.TOLD, "district"))
+    assert (again.alert.answer, again.alert.holder) == (UNCONFIRMED, "")
+    assert (again.alert.confirm_due, again.alert.action_due) == (T + 8 * MINUTE, 0)
+
+
+@pytest.mark.parametrize("tier", Tier)
+def test_where_no_action_is_waited_for_an_answer_closes_what_has_ended(tier: Tier) -> None:
+    policy = POLICY._replace(action_within=0)
+    answered = do(raised(tier), Event.CONFIRM, T + MINUTE, policy, tier).alert
+    closed = do(answered, Event.ENDED, T + 2 * MINUTE, policy, tier).alert
+    assert (closed.closed, closed.close_reason, next_due(closed)) == (T + 2 * MINUTE, ANSWERED, 0)
+    ended = do(raised(tier), Event.ENDED, T + MINUTE, policy, tier).alert
+    for answer in (Event.CONFIRM, Event.TAKE_OVER):
+        assert do(ended, answer, T + 2 * MINUTE, policy, tier).alert.closed == T + 2 * MINUTE
+
+
 def test_reopening_stops_the_close_clock() -> None:
     ended = do(raised(Tier.IV), Event.ENDED, T + MINUTE, tier=Tier.IV).alert
     assert ended.close_due
@@ -454,4 +475,4 @@ def test_what_has_no_unit_is_read_without_one(unit: str, text: str) -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_every_point_rule_has_words(rule: str) -> None:
     for language in words.LANGUAGES:
-        assert rule not in words.rule(rule, "", language)
+        assert words.rule(rule, "", language) != words.say("rule.other", language, rule=rule)
