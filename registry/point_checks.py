@@ -53,18 +53,23 @@ class PointChecks:
         columns = (self.values[name] for name in ("enterprise", "group", "engineering_unit"))
         members = [(code, group, unit) for code, group, unit in zip(*columns, strict=True) if group]
         count = Counter((code, group) for code, group, _ in members)
-        units = Counter((code, group) for code, group, _ in set(members))
-        for place, entry in mappings(enterprises.data):
-            for inner, group in mappings(entry.get("groups", "")):
-                key = (text(entry.get("code")), text(group.get("id")))
-                where = (*place, "groups", *inner)
-                line = enterprises.line(where)
-                if count[key] < 2:
+        units = Counter((code, group) for code, group, unit in set(members) if unit is not None)
+        groups = {
+            (*place, "groups", *inner): (text(entry.get("code")), text(group.get("id")))
+            for place, entry in mappings(enterprises.data)
+            for inner, group in mappings(entry.get("groups", ""))
+        }
+        strays = count.keys() - set(groups.values())  # reported already; each may be meant for any of these:
+        unsure = {group for code, group in strays if code is None} | {code for code, _ in strays}
+        for where, key in groups.items():
+            line = enterprises.line(where)
+            if count[key] < 2:
+                if unsure.isdisjoint(key):
                     problem = "has one point" if count[key] else "has no point"
                     self.mistakes.add(enterprises.file, line, spell(where), problem, "two points or more")
-                elif units[key] > 1:
-                    problem = "has points of several engineering units"
-                    self.mistakes.add(enterprises.file, line, spell(where), problem, "one engineering unit")
+            elif units[key] > 1:
+                problem = "has points of several engineering units"
+                self.mistakes.add(enterprises.file, line, spell(where), problem, "one engineering unit")
 
     def limits(self) -> None:
         """LL < L < H < HH, within the physical range, each with a reset that can be reached."""
@@ -87,22 +92,21 @@ class PointChecks:
         lowest_high, highest_low = np.fmin(H, self._array("HH")), np.fmax(L, self._array("LL"))
         for level in LEVELS:
             limit, reset = self._array(level), self._array(f"{level}_reset")
+            itself = ~self._given(f"{level}_reset")  # then the limit is its own reset
             if level in ("H", "HH"):
-                self._reset(level, limit, reset, reset > limit, reset <= np.fmax(highest_low, low), "below")
+                too_far = (reset <= np.fmax(highest_low, low)) | (itself & (limit == low))
+                self._reset(level, limit, reset, reset > limit, too_far, "below")
             else:
-                self._reset(level, limit, reset, reset < limit, reset >= np.fmin(lowest_high, high), "above")
-            self._needs(~np.isnan(reset), f"{level}_reset", ~np.isnan(limit), level)
-            for delay in (f"{level}_on_delay", f"{level}_off_delay"):
-                given = np.array([value is not None for value in self.values[delay]], bool)
-                self._needs(given, delay, ~np.isnan(limit), level)
+                too_far = (reset >= np.fmin(lowest_high, high)) | (itself & (limit == high))
+                self._reset(level, limit, reset, reset < limit, too_far, "above")
+            for column in (f"{level}_reset", f"{level}_on_delay", f"{level}_off_delay"):
+                self._needs(column, level)
 
     def rules(self) -> None:
         """A rate needs its time and a time its rate; a tolerance of standing still needs its time."""
-        rate, over = ~np.isnan(self._array("rate")), self._array("rate_over") > 0
-        self._needs(rate, "rate", over, "rate_over")
-        self._needs(over, "rate_over", rate, "rate")
-        stuck = self._array("stuck_after") > 0
-        self._needs(~np.isnan(self._array("stuck_within")), "stuck_within", stuck, "stuck_after")
+        self._needs("rate", "rate_over")
+        self._needs("rate_over", "rate")
+        self._needs("stuck_within", "stuck_after")
 
     def _order(self, level: str, limit: NDArray[np.float64], below: NDArray[np.float64]) -> None:
         self._report(
@@ -132,15 +136,17 @@ class PointChecks:
         side: str,
     ) -> None:
         def problem(row: int) -> str:
-            return f"{reset[row]:g} for {level} {limit[row]:g}"
+            given = "is left out" if np.isnan(reset[row]) else f"{reset[row]:g}"
+            return f"{given} for {level} {limit[row]:g}"
 
         column = f"{level}_reset"
         self._report(wrong_side, column, problem, f"a value at {level} or {side} it")
         expected = "a value that is reached within the physical range and before the limits of the other side"
         self._report(too_far & ~wrong_side, column, problem, expected)
 
-    def _needs(self, given: Mask, column: str, present: Mask, other: str) -> None:
-        self._report(given & ~present, column, lambda row: f"is given without {other}", f"{other} too")
+    def _needs(self, column: str, other: str) -> None:
+        alone = self._given(column) & ~self._given(other)
+        self._report(alone, column, lambda row: f"is given without {other}", f"{other} too")
 
     def _report(self, where: Mask, column: str, problem: Callable[[int], str], expected: str) -> None:
         for row in np.flatnonzero(where).tolist():
@@ -149,6 +155,10 @@ class PointChecks:
     def _add(self, row: int, column: str, problem: str, expected: str) -> None:
         file, line = self.table.places[row]
         self.mistakes.add(file, line, column, problem, expected)
+
+    def _given(self, column: str) -> Mask:
+        """Which rows say something there, whether or not it can be understood."""
+        return np.array([bool(cell.strip()) for cell in self.table.columns[column]], bool)
 
     def _array(self, column: str) -> NDArray[np.float64]:
         return np.array(self.values[column], np.float64)

@@ -432,6 +432,10 @@ def test_what_excel_writes_loads(tmp_path: Path) -> None:
         ("LL,L", "5,5", False),
         ("LL,HH", "5,4", False),
         ("range_low,range_high", "5,5", False),
+        ("H,range_low", "5,5", False),  # nothing that the sensor can show is below it
+        ("H,H_reset,range_low", "5,5,5", False),
+        ("L,range_high", "9,9", False),
+        ("HH,range_low", "5,4.9", True),
     ],
 )
 def test_where_limits_and_resets_may_lie(tmp_path: Path, columns: str, cells: str, good: bool) -> None:
@@ -443,6 +447,41 @@ def test_where_limits_and_resets_may_lie(tmp_path: Path, columns: str, cells: st
         assert len(compile_folder(folder).points) == 1
     else:
         assert all(line.startswith("points.csv:2: ") for line in mistakes(folder))
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "mistake"),
+    [
+        ("H,H_reset,H_on_delay", "８O,78,5s", "H: is '８O'"),
+        ("H,H_reset,range_low", "5,5.o,5", "H_reset: is '5.o'"),
+        ("rate,rate_over", "1,0", "rate_over: is '0'"),
+        ("rate,rate_over", "x,5s", "rate: is 'x'"),
+        ("stuck_within,stuck_after", "1,5", "stuck_after: is '5'"),
+    ],
+)
+def test_one_mistake_in_a_cell_is_reported_once(
+    tmp_path: Path, columns: str, cells: str, mistake: str
+) -> None:
+    files = documented()
+    files["enterprises.yaml"] = files["enterprises.yaml"].partition("  groups:")[0]
+    files["points.csv"] = f"{POINTS},{columns}\n{PLANT},gw1,A,flow,1,{cells}\n"
+    (line,) = mistakes(write(tmp_path / "r", files))
+    assert line.startswith(f"points.csv:2: {mistake}")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        f"{PLANT[:-1]}?,gw1,TI-1102,temperature,°C,R-101-T",
+        f"{PLANT},gw1,TI-1102,temperature,°C,R-101-X",
+        f"{PLANT},gw1,TI-1102,temperature,{'x' * 201},R-101-T",
+    ],
+)
+def test_a_groups_row_with_a_mistake_is_reported_once(tmp_path: Path, row: str) -> None:
+    files = documented()
+    files["points.csv"] = f"{POINTS},group\n{PLANT},gw1,TI-1101,temperature,°C,R-101-T\n{row}\n"
+    (line,) = mistakes(write(tmp_path / "r", files))
+    assert line.startswith("points.csv:3: ")
 
 
 # ---- versions
