@@ -32,22 +32,6 @@ class Scope:
         return self.system or (self.enterprise == enterprise and enterprise != "") or cell in self.cells
 
 
-def scope_of(text: str, registry: Registry) -> Scope:
-    """The scope that a token names: "enterprise:CODE", "cell:ID" (its whole subtree) or "system".
-
-    A cell that the registry no longer has covers nothing.
-    """
-    kind, _, name = text.partition(":")
-    match kind:
-        case "system":
-            return Scope(system=True)
-        case "enterprise":
-            return Scope(enterprise=name)
-        case "cell":
-            return Scope(cells=subtree(registry, name))
-    raise ValueError(f"scope {text!r}: expected 'enterprise:CODE', 'cell:ID' or 'system'")
-
-
 def subtree(registry: Registry, cell: str) -> frozenset[str]:
     """The ids of the cell and of all below it; empty if there is no such cell."""
     below: dict[str, list[str]] = {}

@@ -23,6 +23,7 @@ from console import guard, scope, tokens
 from console.guard import Refused, not_found
 from console.metrics import JudgeStatus, Requests, Scrape
 from console.models import (
+    NO_NUL,
     Action,
     AlertOut,
     AlertPage,
@@ -97,7 +98,7 @@ def create_app(deps: Dependencies) -> FastAPI:
                 "give a valid token: Authorization: Bearer …",
                 {"WWW-Authenticate": "Bearer"},
             )
-        return Caller(token.person, store.scope_of(token.scope, deps.registry()))
+        return Caller(token.person, scope.Scope.parse(token.scope).covered(deps.registry()))
 
     async def admit(request: Request) -> None:
         await run_in_threadpool(caller, await bearer(request))
@@ -142,8 +143,10 @@ def create_app(deps: Dependencies) -> FastAPI:
         tier: Annotated[Literal["I", "II", "III", "IV"] | None, Query(description="this or worse")] = None,
         condition: Condition | None = None,
         answer: Answer | None = None,
-        enterprise: Annotated[str | None, Query(max_length=18, description="credit code")] = None,
-        rule: Annotated[str | None, Query(max_length=64, examples=["limit.high"])] = None,
+        enterprise: Annotated[
+            str | None, Query(max_length=18, pattern=NO_NUL, description="credit code")
+        ] = None,
+        rule: Annotated[str | None, Query(max_length=64, pattern=NO_NUL, examples=["limit.high"])] = None,
         raised_from: Annotated[int | None, Query(ge=0, le=MAX, description="µs, inclusive")] = None,
         raised_before: Annotated[int | None, Query(ge=0, le=MAX, description="µs, exclusive")] = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 100,
@@ -283,7 +286,10 @@ def create_app(deps: Dependencies) -> FastAPI:
 
 
 MAX = 10**18
-Id = Annotated[str, InPath(max_length=64, description="alert id", examples=["4be1c03fa2d7756e90aa"])]
+Id = Annotated[
+    str,
+    InPath(max_length=64, pattern=NO_NUL, description="alert id", examples=["4be1c03fa2d7756e90aa"]),
+]
 
 WHY = {
     401: "No valid token",

@@ -17,6 +17,9 @@ from ingest.last_values import NoLastValues
 LARGEST_BODY = 64 * 1024
 """Bytes. A person's note is the largest thing that the API takes."""
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""What is counted by its name; any other word is "other", for anybody may send any, without a token."""
+
 log = structlog.get_logger()
 
 CODES = {
@@ -130,7 +133,8 @@ class Limits:
             if message["type"] == "http.response.start":
                 route = scope.get("route")
                 path = getattr(route, "path", "none")
-                self._answered[path, scope["method"], message["status"]] += 1
+                method = scope["method"] if scope["method"] in METHODS else "other"
+                self._answered[path, method, message["status"]] += 1
             await send(message)
 
         await self._app(scope, limited, counted)

@@ -1,4 +1,4 @@
-"""A token's scope as it is written and checked; what it covers is alerting.store's to say."""
+"""A token's scope: as it is written and checked, and what it covers in a registry."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -30,6 +30,16 @@ class Scope:
         if kind == "enterprise" and (wrong := credit.check(name)):
             raise ScopeError(f"{name!r} is no credit code: it {wrong}")
         return cls(kind, name)
+
+    def covered(self, registry: Registry) -> store.Scope:
+        """What may be seen; nothing of a cell that the registry no longer has."""
+        match self.kind:
+            case "system":
+                return store.Scope(system=True)
+            case "enterprise":
+                return store.Scope(enterprise=self.name)
+            case _:
+                return store.Scope(cells=store.subtree(registry, self.name))
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}" if self.name else self.kind

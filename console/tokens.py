@@ -3,15 +3,20 @@
 import hashlib
 import secrets
 from dataclasses import dataclass
+from typing import cast
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, String, insert, select, update
 
 from alerting import tables
-from alerting.database import reading, writing
+from alerting.database import DeskError, reading, writing
 from console.scope import Scope
 
 PREFIX = "fenghuo_"
 """So that a token is known for what it is where it leaks into a log or a repository."""
+
+
+class TokenRefused(DeskError):
+    """A token cannot be made so; says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +32,18 @@ class Token:
 
 
 def create(database: Engine, *, name: str, scope: Scope, person: str = "", now: int) -> str:
-    """Makes a token and returns it: the only time that it can be seen. Raises DeskBusy, DeskUnwritable."""
+    """Makes a token and returns it: the only time that it can be seen.
+
+    Raises:
+        TokenRefused: a text is too long, or holds a NUL character, which not every database takes.
+        DeskBusy, DeskUnwritable.
+    """
     token = PREFIX + secrets.token_urlsafe(32)
     row = {"digest": digest(token), "name": name, "person": person, "scope": str(scope)}
+    for column, text in row.items():
+        longest = cast(String, tables.tokens.c[column].type).length or 0
+        if len(text) > longest or "\0" in text:
+            raise TokenRefused(f"{column}: expected up to {longest} characters, none of them NUL: {text!r}")
     with writing(database) as connection:
         connection.execute(insert(tables.tokens).values(**row, created=now, revoked=0))
     return token

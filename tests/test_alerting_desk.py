@@ -37,7 +37,6 @@ from alerting.store import (
     findings,
     notices,
     open_system_findings,
-    scope_of,
     steps,
     subtree,
 )
@@ -631,28 +630,25 @@ def test_every_query_obeys_its_scope(desk: Desk, engine: Engine) -> None:
     desk.round([message(), message(enterprise=OTHER), own], 1, T)
     ids = {PLANT: FIRST, OTHER: message(enterprise=OTHER).id, "": own.id}
     scopes = {
-        "system": set(ids.values()),
-        f"enterprise:{PLANT}": {ids[PLANT]},
-        f"enterprise:{OTHER}": {ids[OTHER]},
-        "cell:city": {ids[PLANT], ids[OTHER]},
-        "cell:village-1": {ids[PLANT], ids[OTHER]},
-        "enterprise:": set(),
-        "cell:": set(),
-        "cell:elsewhere": set(),
+        ALL: set(ids.values()),
+        Scope(enterprise=PLANT): {ids[PLANT]},
+        Scope(enterprise=OTHER): {ids[OTHER]},
+        Scope(cells=subtree(REGISTRY, "city")): {ids[PLANT], ids[OTHER]},
+        Scope(cells=subtree(REGISTRY, "village-1")): {ids[PLANT], ids[OTHER]},
+        Scope(enterprise=""): set(),
+        Scope(cells=subtree(REGISTRY, "")): set(),
+        Scope(cells=subtree(REGISTRY, "elsewhere")): set(),
     }
     with reading(engine) as connection:
-        for text, visible in scopes.items():
-            scope = scope_of(text, REGISTRY)
-            assert {a.id for a in alerts(connection, scope)} == visible, text
+        for scope, visible in scopes.items():
+            assert {a.id for a in alerts(connection, scope)} == visible, scope
             assert sum(n for *_, n in counts(connection, scope)) == len(visible)
             for enterprise, id in ids.items():
                 seen = id in visible
-                assert scope.covers(enterprise, "village-1" if enterprise else "") == seen, text
+                assert scope.covers(enterprise, "village-1" if enterprise else "") == seen, scope
                 assert (alert(connection, scope, id) is not None) == seen
                 for query in (steps, findings, notices):
                     assert bool(query(connection, scope, id)) == seen
-    with pytest.raises(ValueError, match="expected 'enterprise:CODE'"):
-        scope_of("village-1", REGISTRY)
     assert subtree(REGISTRY, "town-1") == {"town-1", "village-1"}
 
 

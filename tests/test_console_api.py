@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
+from alerting import tables
 from alerting.database import open_database, upgrade, writing
 from alerting.desk import Desk
 from alerting.sender import Counts
@@ -405,6 +406,11 @@ def test_every_error_has_one_form_and_no_trace(house: House, monkeypatch: pytest
         (422, "invalid", get("/api/v1/alerts", headers=token, params={"limit": 201})),
         (422, "invalid", get("/api/v1/alerts", headers=token, params={"cursor": "1;drop table"})),
         (422, "invalid", get("/api/v1/alerts", headers=token, params={"raised_from": 10**30})),
+        (422, "invalid", get("/api/v1/alerts/%00", headers=token)),
+        (422, "invalid", get("/api/v1/alerts?rule=%00", headers=token)),
+        (422, "invalid", get("/api/v1/alerts?enterprise=%00", headers=token)),
+        (422, "invalid", post("/api/v1/alerts/%00/act", headers=token, json={"note": "x"})),
+        (422, "invalid", post(f"{alert}/confirm", headers=token, content=b'{"note": "\\ud800"}')),
         (422, "invalid", post(f"{alert}/confirm", headers=token, content=b"{")),
         (422, "invalid", post(f"{alert}/confirm", headers=token, json={"person": "someone else"})),
         (413, "too_large", post(f"{alert}/confirm", headers=token, json={"note": "x" * 70_000})),
@@ -465,6 +471,14 @@ def test_metrics_count_for_the_system_only(house: House) -> None:
     assert any('route="/api/v1/alerts"' in line for line in lines)
 
 
+def test_words_that_are_no_method_are_counted_together(house: House) -> None:
+    for word in ("ABRACADABRA", "SIMSALABIM"):
+        assert house.client.request(word, "/api/v1/health").status_code == 405
+    text = house.client.get("/metrics", headers=bearer(house.token("system"))).text
+    assert 'method="other"' in text
+    assert "SIMSALABIM" not in text
+
+
 # -- OpenAPI ---------------------------------------------------------------------------------------
 
 
@@ -522,6 +536,23 @@ def test_a_token_is_kept_as_a_digest_only(house: House) -> None:
     kept = json.dumps([str(row) for row in tokens.listing(house.database)])
     assert token not in kept
     assert tokens.digest(token) in kept
+
+
+@pytest.mark.parametrize("text", ["x" * 65, "a\0b"])
+def test_a_token_whose_name_not_every_database_keeps_is_refused(house: House, text: str) -> None:
+    with pytest.raises(tokens.TokenRefused, match="name: expected up to 64"):
+        tokens.create(house.database, name=text, scope=Scope.parse("system"), now=NOW)
+
+
+def test_a_kept_scope_is_read_as_strictly_as_a_given_one(house: House) -> None:
+    """Whatever wrote it: what is no scope never covers everything."""
+    token = house.token("system")
+    with writing(house.database) as connection:
+        table = tables.tokens
+        column = table.c.digest == tokens.digest(token)
+        connection.execute(update(table).where(column).values(scope="system:x"))
+    reply = house.client.get("/api/v1/alerts", headers=bearer(token))
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "fault")
 
 
 def test_revoking_needs_exactly_one_that_begins_so(house: House) -> None:
