@@ -215,7 +215,7 @@ class PointEngine:
         judged = None
         if verdict is Verdict.LATE:
             self.counts.late += 1
-            self._limits.late(row, time, value, book)
+            self._limits.late(row, time, value, int(order.newest[row]), book)
         else:
             order.value[row], order.quality[row] = value, quality
             out = self._range.judge(row, time, value, book)

@@ -11,7 +11,9 @@ Left open by the contract, and decided so:
 - A value out of the physical range may reach limits. If it reaches none of a direction, that direction is
   UNKNOWN by it; if it reaches one, those it does not reach stay as they are.
 - Where the time of a point goes back (see order), running delays begin again at the earlier time.
-- A late value is no evidence while its direction is open, or pending, since then or before.
+- A late value is no evidence while its direction is open, or pending, since then or before; nor where the late
+  value before it was evidence and reached as bad a limit, unless readings in order lie between the two: an hour
+  of stored values is one excursion, not one a second.
 """
 
 from math import inf, nextafter
@@ -23,7 +25,7 @@ from registry.model import HH, LEVELS, LL, H, L, Registry
 from streams.episodes import HIGH, LOW, UNKNOWN, Book
 from streams.finding import Phase
 from streams.sieve import FOREVER, LARGEST
-from streams.state import Rows
+from streams.state import NEVER, Rows
 
 INACTIVE, PENDING, ACTIVE, OFF_PENDING = 0, 1, 2, 3
 
@@ -47,9 +49,17 @@ class Limits:
         first = np.minimum(self._at[:, (L, H)], self._at[:, (LL, HH)])  # the limit that is reached first
         edge = np.nextafter(first, -np.inf)
         self.low, self.high = -edge[:, 0], edge[:, 1]  # the band of a point with no limit pending or active
-        self.rows = Rows(len(points), state=np.zeros(4, np.uint8), mark=np.zeros(4, np.int64))
+        self.rows = Rows(
+            len(points),
+            state=np.zeros(4, np.uint8),
+            mark=np.zeros(4, np.int64),
+            late=np.zeros(2, np.uint8),
+            late_until=np.int64(NEVER),
+        )
         self._state: NDArray[np.uint8] = self.rows["state"]
         self._mark: NDArray[np.int64] = self.rows["mark"]  # time at which the state's condition first held
+        self._late: NDArray[np.uint8] = self.rows["late"]  # level of the late excursion, by direction
+        self._late_until: NDArray[np.int64] = self.rows["late_until"]  # and the newest time when it was told
 
     def judge(self, row: int, time: int, value: float, out: bool, book: Book) -> None:
         """One reading in order; value is NaN if unknown, out if it is out of the physical range."""
@@ -120,17 +130,26 @@ class Limits:
             phase = Phase.WORSENED if after > before else Phase.EASED
             book.change(rule, row, phase, time, value, limit, level)
 
-    def late(self, row: int, time: int, value: float, book: Book) -> None:
+    def late(self, row: int, time: int, value: float, newest: int, book: Book) -> None:
         """A reading that came late: evidence, if it reached a limit that is not being dealt with."""
-        for rule, sign, columns in DIRECTIONS:
+        if value != value:
+            return
+        if time > self._late_until[row]:
+            self._late[row] = 0
+        for number, (rule, sign, columns) in enumerate(DIRECTIONS):
             reached = [column for column in columns if value * sign >= self._at[row, column]]
+            if not reached:
+                self._late[row, number] = 0
+                continue
+            column = reached[-1]
+            worse = columns.index(column) + 1
             finding = book.open.get((rule, row))
             running = [
                 int(self._mark[row, column]) for column in columns if self._state[row, column] == PENDING
             ]
             since = min([finding.since] if finding else running, default=FOREVER)
-            if reached and time < since:
-                column = reached[-1]
+            if time < since and worse > self._late[row, number]:
+                self._late[row, number], self._late_until[row] = worse, newest
                 limit, level = float(self._limit[row, column]), LEVELS[column]
                 book.late(rule, row, time, value, limit, level, self._unit[row])
 

@@ -50,6 +50,8 @@ class Point:
     heard: int = 0
     known: int = 0  # when a known value was heard, or silence ended
     limits: dict[str, Limit] = field(default_factory=lambda: {level: Limit(level) for level in LEVELS})
+    late: dict[str, int] = field(default_factory=dict)  # by rule: how bad the late excursion is
+    late_until: int | None = None  # the newest time when it was told
     anchor: tuple[int, float] | None = None
     still: tuple[int, float] | None = None
     member: tuple[int, float] | None = None  # last known time and value, for its group
@@ -481,10 +483,15 @@ class PointModel:
             limit.state = "inactive"
 
     def late_evidence(self, point: Point, time: int, value: float) -> None:
+        if math.isnan(value):
+            return
+        if point.late_until is None or time > point.late_until:
+            point.late = {}
         for rule, levels in (("limit.low", ("LL", "L")), ("limit.high", ("HH", "H"))):
             reached = [level for level in levels if self.reaches(point, level, value)]
             episode = self.episode(rule, point.key)
             if not reached:
+                point.late[rule] = 0
                 continue
             if episode.last and episode.last.since <= time:
                 continue
@@ -494,6 +501,9 @@ class PointModel:
             if not episode.last and pending and min(pending) <= time:
                 continue
             level = reached[0]
+            if len(level) <= point.late.get(rule, 0):
+                continue  # of the same excursion
+            point.late[rule], point.late_until = len(level), point.newest
             limit = point.rule["limit"][level]
             episode.newest_since = max(
                 time, episode.newest_since if episode.newest_since is not None else time
