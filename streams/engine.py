@@ -66,6 +66,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     listened: int
     rows: dict[str, dict[str, Packed]]
     open: list[tuple[str, int, Finding]]
+    gone: list[tuple[str, str, str, int]]
     held: dict[str, list[Finding]]
 
 
@@ -299,6 +300,7 @@ class PointEngine:
                 listened=silence.listened,
                 rows={name: rows.pack() for (name, _), rows in self._rows().items()},
                 open=[(*key, self._book.open[key]) for key in sorted(self._book.open)],
+                gone=[(*key, self._book.gone[key]) for key in sorted(self._book.gone)],
                 held=self._hold.held,
             )
         )
@@ -316,6 +318,7 @@ class PointEngine:
         except (LookupError, ValueError) as error:  # undecodable, or arrays of another size
             raise SnapshotError(f"not a snapshot of this registry: {error}") from error
         engine._book.load(snapshot.open)
+        engine._book.gone = {(rule, code, subject): minted for rule, code, subject, minted in snapshot.gone}
         engine._hold.held = snapshot.held
         engine._order.count()
         silence = engine._silence

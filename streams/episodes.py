@@ -1,7 +1,8 @@
 """Episodes: which findings are open, and the messages about them, numbered without gaps.
 
 Two episodes of one rule and subject never share an id: where the time at which the second first held
-is not after that of the one before (several readings judged at one arrival time), it is moved to 1 µs after.
+is not after that of the one before (several readings judged at one arrival time), it is moved to 1 µs after. That holds
+also where the subject was gone from the registry in between.
 """
 
 from collections.abc import Iterable
@@ -47,6 +48,9 @@ class Book:
         self.arrival = NEVER
         self.place = 0
         self.open: dict[tuple[str, int], Finding] = {}
+        self.gone: dict[
+            tuple[str, str, str], int
+        ] = {}  # minted, by rule, enterprise and subject that is no more
         self.rows = {
             rule: Rows(self._size(rule), flag=np.uint8(CLOSED), minted=np.int64(NEVER)) for rule in RULES
         }
@@ -184,10 +188,35 @@ class Book:
                         version=self.registry.version,
                     )
                 )
+        self._remember(old, matches)
         return list(self.open)
+
+    def _remember(self, old: "Book", matches: dict[str, tuple[Index, Index]]) -> None:
+        """Keep what was minted of subjects that are no more, and find it again for those that are new."""
+        self.gone = dict(old.gone)
+        for rule, rows in old.rows.items():
+            here, there = matches[kind_of(rule)]
+            left = rows["minted"] != NEVER
+            left[there] = False
+            for index in np.flatnonzero(left).tolist():
+                self.gone[rule, *old._subject(rule, index)] = int(rows["minted"][index])
+            new = np.ones(self._size(rule), np.bool_)
+            new[here] = False
+            for index in np.flatnonzero(new).tolist() if self.gone else ():
+                minted = self.gone.pop((rule, *self._subject(rule, index)), NEVER)
+                self.rows[rule]["minted"][index] = minted
 
     def load(self, entries: Iterable[tuple[str, int, Finding]]) -> None:
         self.open = {(rule, index): finding for rule, index, finding in entries}
+
+    def _subject(self, rule: str, index: int) -> tuple[str, str]:
+        """Enterprise and name of a rule's subject."""
+        registry, kind = self.registry, kind_of(rule)
+        if kind == "point":
+            points = registry.points
+            return registry.gateways[points.gateway[index]].enterprise, f"point:{points.id[index]}"
+        one = registry.gateways[index] if kind == "gateway" else registry.groups[index]
+        return one.enterprise, f"{kind}:{one.id}"
 
     def _finding(
         self,
@@ -203,18 +232,10 @@ class Book:
         evidence: tuple[str, ...],
     ) -> Finding:
         registry = self.registry
+        enterprise, subject = self._subject(rule, index)
         kind = clause = ""
         if kind_of(rule) == "point":
-            points = registry.points
-            enterprise = registry.gateways[points.gateway[index]].enterprise
-            subject, kind, clause = f"point:{points.id[index]}", points.kind[index], points.clause[index]
-        elif kind_of(rule) == "gateway":
-            enterprise, subject = (
-                registry.gateways[index].enterprise,
-                f"gateway:{registry.gateways[index].id}",
-            )
-        else:
-            enterprise, subject = registry.groups[index].enterprise, f"group:{registry.groups[index].id}"
+            kind, clause = registry.points.kind[index], registry.points.clause[index]
         return Finding(
             id=finding_id(rule, enterprise, subject, since),
             seq=1,

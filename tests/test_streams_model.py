@@ -325,9 +325,18 @@ def hold(first: Configuration, story: list[Step]) -> None:
 
 JUST_UNDER_RESET = [Heard(S, readings=((0, 0, value, GOOD),)) for value in (80.0, 78.0, UNDER_RESET)]
 
+GONE_AND_BACK = [
+    Heard(S, readings=((2, 0, 80.0, GOOD),)),
+    Reconfigured(S, Configuration((0, 0, None, 0, 0))),
+    Restarted(),
+    Reconfigured(S, Configuration((0, 0, 0, 0, 0))),
+    Heard(S, readings=((2, -3 * S, 80.0, GOOD),)),
+]
+
 
 @settings(SLOW, max_examples=300)
 @given(configurations, stories)
+@example(Configuration((0, 0, 0, 0, 0)), GONE_AND_BACK)
 @example(Configuration((1, None, None, None, None)), JUST_UNDER_RESET)
 def test_engine_equals_model(first: Configuration, story: list[Step]) -> None:
     hold(first, story)

@@ -162,8 +162,6 @@ class PointModel:
                 self.withdraw(*key)
             for key in sorted((k for k in kept if k[0] == rule), key=lambda k: place[k]):
                 self.adapt(*key)
-        for key in [key for key in self.episodes if key not in new_index]:
-            del self.episodes[key]
         return told + self.take()
 
     def indices(self) -> dict[tuple[str, Key], int]:
