@@ -92,12 +92,14 @@ class Silence:
             book.end(SILENT, row, self.now)
             self.known[row] = self.listened
             self.bound = min(self.bound, self.listened + int(self._interval[row]))
+        bad = book.flag[BAD_QUALITY][row] != CLOSED
         if known:
             self.known[row] = self.listened
-            if book.flag[BAD_QUALITY][row] != CLOSED:
+            if bad:
                 book.end(BAD_QUALITY, row, self.now)
-        else:
-            self.bound = min(self.bound, int(self.known[row] + self._interval[row]))
+        elif not bad:
+            since = max(int(self.known[row]), int(self._back[gateway]))
+            self.bound = min(self.bound, since + int(self._interval[row]))
 
     def online(self, gateway: int, book: Book) -> None:
         """The gateway is back: the silence of its points counts anew."""
