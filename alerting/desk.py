@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import asdict, replace
 from sqlalchemy import (
+    ClauseElement,
     Connection,
     Engine,
-    Executable,
     Insert,
     Update,
     bindparam,
@@ -23,7 +23,16 @@ from sqlalchemy import (
 
 from alerting import lifecycle, tables, words
 from alerting.alert import Alert, Detail, Notice, Receipt, Role, Step
-from alerting.database import DeskBusy, DeskError, DeskUnwritable, Watch, execute_many, reading, writing
+from alerting.database import (
+    DeskBusy,
+    DeskError,
+    DeskUnwritable,
+    Watch,
+    execute_many,
+    fetch,
+    reading,
+    writing,
+)
 from alerting.ladder import Ladder
 from alerting.lifecycle import NOBODY, REOPEN_WITHIN, Call, Event, Happening, Policy, Result
 from alerting.store import ALERT_COLUMNS, OVER, to_alert
@@ -214,7 +223,7 @@ class _Sheet:
                 self._find_joinable(fresh[start : start + CHUNK])
             wanted.update(self._newest.values())
             self.load_alerts(list(wanted))
-        for row in connection.execute(_READ_DUE, {"now": self.now}):
+        for row in fetch(connection, _READ_DUE, {"now": self.now}):
             self._keep(to_alert(row))
 
     def _find_joinable(self, findings: Sequence[Finding]) -> None:
@@ -225,8 +234,8 @@ class _Sheet:
             "subjects": list({f.subject for f in findings}),
             "since": min(f.arrival for f in findings) - REOPEN_WITHIN,
         }
-        rows = self._connection.execute(_READ_JOINABLE, values)
-        for rule, enterprise, subject, _, id in sorted(map(tuple, rows)):  # the newest last
+        rows = fetch(self._connection, _READ_JOINABLE, values)
+        for rule, enterprise, subject, _, id in sorted(rows):  # the newest last
             if (rule, enterprise, subject) in keys:
                 self._newest[rule, enterprise, subject] = id
 
@@ -395,7 +404,7 @@ _state, _findings, _alerts = tables.state.c, tables.findings.c, tables.alerts.c
 _outbox, _steps = tables.outbox.c, tables.steps.c
 
 _READ_VALUE = select(_state.value).where(_state.key == bindparam("key"))
-_READ_STATE = select(_state.key, _state.value).where(_state.key.in_(("offset", "version")))
+_READ_STATE = select(_state.key, _state.value)
 _READ_FINDINGS = select(_findings.id, _findings.seq, _findings.alert).where(
     _findings.id.in_(bindparam("ids", expanding=True))
 )
@@ -449,7 +458,7 @@ def _read_next_due(connection: Connection) -> int | None:
 
 def _write_state(connection: Connection, offset: int | None, version: str) -> None:
     """The offset if it is further than before, and the version that it was judged by."""
-    stored = {row.key: row.value for row in connection.execute(_READ_STATE)}
+    stored: dict[str, str] = dict(fetch(connection, _READ_STATE, {}))
     if offset is not None and offset <= int(stored.get("offset", 0)):
         return
     new = {"version": version} if offset is None else {"version": version, "offset": str(offset)}
@@ -460,10 +469,10 @@ def _write_state(connection: Connection, offset: int | None, version: str) -> No
             execute_many(connection, _UPDATE_STATE, [{"row": key, "value": value}])
 
 
-def _chunks(connection: Connection, query: Executable, ids: Sequence[str]) -> Iterator[Any]:
+def _chunks(connection: Connection, query: ClauseElement, ids: Sequence[str]) -> Iterator[Any]:
     """The rows of a query by ids, however many."""
     for start in range(0, len(ids), CHUNK):
-        yield from connection.execute(query, {"ids": ids[start : start + CHUNK]})
+        yield from fetch(connection, query, {"ids": ids[start : start + CHUNK]})
 
 
 def _insert_or_update(
