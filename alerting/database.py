@@ -45,12 +45,14 @@ _BUSY = {
 _UNWRITABLE = {8, 10, 13, 14, "25006", "53100"}  # read-only, I/O error, full, cannot open; the same there
 
 
-def open_database(where: Path | str, *, busy: float = 5.0) -> Engine:
+def open_database(where: Path | str, *, busy: float = 5.0, lasting: bool = True) -> Engine:
     """An engine on the desk's database.
 
     Args:
         where: a SQLite file, or a SQLAlchemy URL (``sqlite:///...``, ``postgresql+psycopg://...``).
         busy: seconds to wait for another process's locks before DeskBusy.
+        lasting: a commit waits until it is on the disk, with all that was committed before it. If not, others
+            see it at once and a killed process loses nothing, but a power cut may undo the newest of them.
     """
     milliseconds = max(1, int(busy * 1000))
     engine = create_engine(f"sqlite:///{where}" if isinstance(where, Path) else where)
@@ -61,7 +63,7 @@ def open_database(where: Path | str, *, busy: float = 5.0) -> Engine:
             connection.isolation_level = None  # BEGIN is ours: the driver's would not be IMMEDIATE
             connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
             connection.execute("PRAGMA foreign_keys = ON")
 
         @event.listens_for(engine, "begin")
@@ -75,6 +77,7 @@ def open_database(where: Path | str, *, busy: float = 5.0) -> Engine:
         def _limit(connection: DBAPIConnection, _record: Any) -> None:
             cursor = connection.cursor()
             cursor.execute(f"SET lock_timeout = {milliseconds}")
+            cursor.execute(f"SET synchronous_commit = {'on' if lasting else 'off'}")
             cursor.close()
             connection.commit()  # else a rollback would take the setting along
 

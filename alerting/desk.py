@@ -90,16 +90,9 @@ class Desk:
                 sheet.absorb(finding)
             sheet.deadlines()
             sheet.write()
-            _write_state(connection, offset, sheet.registry.version)
+            if offset is not None:
+                _write_state(connection, "offset", offset)
         return sheet.work
-
-    def offset(self) -> int:
-        """The journal offset absorbed; 0 at first."""
-        return absorbed(self._engine)
-
-    def version(self) -> str:
-        """The registry version by which the newest round was judged; "" at first."""
-        return _read_state(self._engine, "version")
 
     def next_deadline(self) -> int | None:
         """When ``round`` next has something to do by itself, µs; None if nothing is pending."""
@@ -179,13 +172,18 @@ def record_undelivered(connection: Connection, notices: Iterable[Notice], now: i
 
 def absorbed(engine: Engine) -> int:
     """The journal offset that the desk of a database has absorbed; 0 at first."""
-    return int(_read_state(engine, "offset") or 0)
-
-
-def _read_state(engine: Engine, key: str) -> str:
     with reading(engine) as connection:
-        value: str | None = connection.execute(_READ_VALUE, {"key": key}).scalar()
-    return value or ""
+        return _read_state(connection)["offset"]
+
+
+def make_durable(engine: Engine) -> None:
+    """Put on the disk all that was committed so far, through an engine whose commits last.
+
+    Raises:
+        DeskBusy, DeskUnwritable: it may not be there.
+    """
+    with writing(engine) as connection:
+        _write_state(connection, "durable", _read_state(connection)["durable"] + 1)
 
 
 class _Sheet:
@@ -403,7 +401,6 @@ CHUNK = 5_000
 _state, _findings, _alerts = tables.state.c, tables.findings.c, tables.alerts.c
 _outbox, _steps = tables.outbox.c, tables.steps.c
 
-_READ_VALUE = select(_state.value).where(_state.key == bindparam("key"))
 _READ_STATE = select(_state.key, _state.value)
 _READ_FINDINGS = select(_findings.id, _findings.seq, _findings.alert).where(
     _findings.id.in_(bindparam("ids", expanding=True))
@@ -456,17 +453,17 @@ def _read_next_due(connection: Connection) -> int | None:
     return due
 
 
-def _write_state(connection: Connection, offset: int | None, version: str) -> None:
-    """The offset if it is further than before, and the version that it was judged by."""
-    stored: dict[str, str] = dict(fetch(connection, _READ_STATE, {}))
-    if offset is not None and offset <= int(stored.get("offset", 0)):
-        return
-    new = {"version": version} if offset is None else {"version": version, "offset": str(offset)}
-    for key, value in new.items():
-        if key not in stored:
-            execute_many(connection, _INSERT_STATE, [{"key": key, "value": value}])
-        elif stored[key] != value:
-            execute_many(connection, _UPDATE_STATE, [{"row": key, "value": value}])
+def _read_state(connection: Connection) -> Counter[str]:
+    return Counter({key: int(value) for key, value in fetch(connection, _READ_STATE, {})})
+
+
+def _write_state(connection: Connection, key: str, value: int) -> None:
+    """A number that only rises."""
+    stored = _read_state(connection)
+    if key not in stored:
+        execute_many(connection, _INSERT_STATE, [{"key": key, "value": str(value)}])
+    elif value > stored[key]:
+        execute_many(connection, _UPDATE_STATE, [{"row": key, "value": str(value)}])
 
 
 def _chunks(connection: Connection, query: ClauseElement, ids: Sequence[str]) -> Iterator[Any]:

@@ -20,7 +20,7 @@ import structlog
 import registry.versions
 from alerting import store
 from alerting.database import open_database, reading
-from alerting.desk import Desk, DeskBusy, DeskUnwritable, absorbed
+from alerting.desk import Desk, DeskBusy, DeskUnwritable, absorbed, make_durable
 from alerting.words import moment
 from fenghuo import recovery, status
 from fenghuo.anchor import shared_anchor
@@ -72,7 +72,11 @@ class Judge:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        database = open_database(settings.data / "desk.sqlite", busy=DESK_TIMEOUT)
+        desk = settings.data / "desk.sqlite"
+        database = open_database(
+            desk, busy=DESK_TIMEOUT, lasting=False
+        )  # it can be replayed from the journal
+        self._lasting = open_database(desk, busy=DESK_TIMEOUT)
         self._journal = Journal(
             settings.journal, reserve=settings.journal_reserve // 2, after=absorbed(database)
         )
@@ -448,6 +452,11 @@ class Judge:
         if self._absorbed != offset or self._pending:
             self._to_desk(self._now(), offset)
         if self._absorbed != offset or self._pending:
+            return
+        try:
+            make_durable(self._lasting)  # what the snapshot is beyond could not be replayed
+        except (DeskBusy, DeskUnwritable) as error:
+            self._desk_fails(error)
             return
         snapshot = recovery.Snapshot(offset, self._registry.version, self._engine.snapshot())
         self._snapshot_thread = threading.Thread(target=self._save, args=(snapshot,))

@@ -28,7 +28,7 @@ from alerting import words
 from alerting.alert import Alert, Answer, Condition, Notice, NoticeState, Outcome, Role, Step
 from alerting.database import MIGRATIONS, open_database, reading, upgrade, writing
 from alerting.database import _meaning as meaning
-from alerting.desk import Desk, DeskBusy, DeskUnwritable, NoSuchAlert, NotAsked
+from alerting.desk import Desk, DeskBusy, DeskUnwritable, NoSuchAlert, NotAsked, absorbed, make_durable
 from alerting.lifecycle import Event, next_due
 from alerting.store import (
     Scope,
@@ -171,7 +171,7 @@ def test_asked_and_told_in_the_same_instant(desk: Desk, engine: Engine) -> None:
     }
     assert (step.detail.asked, step.detail.told, step.detail.rung) == ((OPERATOR,), (DISTRICT,), 0)
     assert step.detail.finding == message()
-    assert (desk.offset(), desk.version(), desk.next_deadline()) == (7, "test-1", T + SECOND + 5 * MINUTE)
+    assert (absorbed(engine), desk.next_deadline()) == (7, T + SECOND + 5 * MINUTE)
 
 
 def test_nobody_answers_and_it_climbs_to_the_top_and_asks_there_again(desk: Desk, engine: Engine) -> None:
@@ -269,13 +269,13 @@ def test_deadlines_passed_while_down_come_before_later_findings(desk: Desk, engi
 
 
 def test_the_offset_never_falls(engine: Engine) -> None:
-    desk, old = Desk(engine, REGISTRY), Desk(engine, replace(REGISTRY, version="old"))
+    desk, late = Desk(engine, REGISTRY), Desk(engine, REGISTRY)
     desk.round([], 5, T)
-    old.round([], 3, T)  # a replay, judged by the version of that time
-    assert (desk.offset(), desk.version()) == (5, "test-1")
+    late.round([], 3, T)  # a replay
+    assert absorbed(engine) == 5
     desk.round([], None, T)
     desk.round([], 6, T)
-    assert desk.offset() == 6
+    assert absorbed(engine) == 6
 
 
 def test_late_evidence_and_facts_without_a_tier_ring_nobody(desk: Desk, engine: Engine) -> None:
@@ -491,6 +491,22 @@ def test_a_commit_is_durable_and_keys_are_held(engine: Engine) -> None:
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}
 
 
+def test_what_need_not_last_at_once_lasts_from_the_next_commit_that_does(
+    template: Path, tmp_path: Path, engine: Engine
+) -> None:
+    quick = open_database(tmp_path / "desk.sqlite", lasting=False)
+    with reading(quick) as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1, "NORMAL: no wait for the disk"
+    Desk(quick, REGISTRY).round([message()], 7, T)
+    assert absorbed(engine) == 7, "others see it all the same"
+    for _ in range(2):  # also where nothing else has changed: a commit without a change syncs nothing
+        before = (tmp_path / "desk.sqlite-wal").read_bytes()
+        make_durable(engine)
+        assert (tmp_path / "desk.sqlite-wal").read_bytes() != before
+    assert absorbed(engine) == 7
+    quick.dispose()
+
+
 def test_the_same_statements_are_worded_for_postgresql() -> None:
     config = Config(output_buffer=io.StringIO())
     config.set_main_option("script_location", str(MIGRATIONS))
@@ -584,7 +600,7 @@ def test_no_free_connection_is_busy(template: Path, tmp_path: Path) -> None:
     mine = create_engine(where, pool_size=1, max_overflow=0, pool_timeout=0.001)
     desk = Desk(mine, REGISTRY)
     with mine.connect():
-        for act in (desk.offset, desk.next_deadline, lambda: desk.round([], 1, T)):
+        for act in (lambda: absorbed(mine), desk.next_deadline, lambda: desk.round([], 1, T)):
             with pytest.raises(DeskBusy):
                 act()
     mine.dispose()

@@ -16,12 +16,12 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from tests.test_ingest_journal import FOREVER, files, letter, offsets
-from tests.test_ingest_pack import messages, same
 
 from ingest.journal import Journal, JournalUnwritable, dead_letters, read
 from ingest.readings import DeadLetter, Round
 from registry.clock import HOUR, MINUTE
+from tests.test_ingest_journal import FOREVER, files, letter, offsets
+from tests.test_ingest_pack import messages, same
 
 MIB = 1 << 20
 

@@ -9,7 +9,7 @@ import registry.versions
 from alerting import store
 from alerting.alert import Alert, Condition
 from alerting.database import open_database, reading, upgrade
-from alerting.desk import Desk
+from alerting.desk import Desk, absorbed
 from fenghuo.recovery import Recovered, recover
 from ingest.journal import Journal
 from ingest.readings import Readings, Round
@@ -58,7 +58,7 @@ def test_an_alert_that_began_before_what_is_left_of_the_journal_ends_when_it_is_
         [begun] = alerts()
         journal.retain(absorbed=5, history=None, max_age=0, max_bytes=0, now=START + 2 * HOUR)
         assert journal.first_offset == 4, "the round in which it began is gone"
-        again = recovered(journal, tmp_path, desk.offset())
+        again = recovered(journal, tmp_path, absorbed(database))
         desk.round(again.findings, journal.last_offset, journal.last_time)
         over = value(START + 3602 * SECOND, 5.0)
         journal.append([over])
