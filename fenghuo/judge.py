@@ -322,7 +322,10 @@ class Judge:
                 self._alert_ms.add((committed - finding.time) / 1000)
         self._pending = []
         self._absorbed, self._absorbed_at = offset, now
-        self._look_at_deadlines()
+        if self._stepped:  # which may have leapt beyond the next one
+            self._look_at_deadlines()
+        else:
+            self._deadline = None  # the next one is minutes away: looked up when nobody waits for it
 
     def _look_at_deadlines(self) -> None:
         """People's answers, in another process, move them too; never nearer than a moment away."""

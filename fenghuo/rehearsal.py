@@ -216,7 +216,8 @@ class Rehearsal:
     def password(self, enterprise: str, gateway: str) -> str:
         """The password that the broker gave to a gateway."""
         lines = (self.data / "broker" / "passwords").read_text("utf-8").splitlines()
-        return dict(line.split() for line in lines)[gateway_user(enterprise, gateway)]
+        known = dict(line.split() for line in lines if line and not line.startswith("#"))
+        return known[gateway_user(enterprise, gateway)]
 
     def gateway(self, enterprise: str, gateway: str) -> Gateway:
         """The simulated gateway, connected."""

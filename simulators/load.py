@@ -241,9 +241,14 @@ class _Sender:
             self._poll.register(descriptor, select.EPOLLIN)
 
     def send(self, duration: float, settle: float) -> None:
-        wall = (time.time_ns() // 1000 if self.start is None else self.start) // MS * MS
-        self.first = wall
+        now = time.time_ns() // 1000
         self.began = self._heard = time.perf_counter()
+        if self.start is None:  # device times are whole milliseconds: so is the schedule that lateness is told by
+            wall = now // MS * MS
+            self.began -= (now - wall) / 1e6
+        else:
+            wall = self.start // MS * MS
+        self.first = wall
         rounds = ceil(duration * 1e6 / self.period) if self.period else None
         try:
             while True:
