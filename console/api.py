@@ -174,6 +174,7 @@ def create_app(deps: Dependencies) -> FastAPI:
         page = found[:limit]
         return Alerts(
             items=[AlertOut.model_validate(alert) for alert in page],
+            time_zone=deps.registry().time_zone,
             next=f"{page[-1].raised}-{page[-1].id}" if len(found) > limit else None,
         )
 
@@ -192,6 +193,7 @@ def create_app(deps: Dependencies) -> FastAPI:
             return AlertPage.of(
                 alert,
                 _text(alert, steps, deps.registry(), language),
+                deps.registry().time_zone,
                 steps,
                 store.findings(connection, asking.scope, id),
                 store.notices(connection, asking.scope, id),

@@ -41,6 +41,9 @@ class Error(Model):
     error: ErrorBody
 
 
+ZONE = "the registry's: how its people read a time"
+
+
 class AlertOut(Model):
     """An alert as it is now."""
 
@@ -152,17 +155,25 @@ class AlertPage(AlertOut):
     """An alert with its reason in words, its history, its evidence and whom it was sent to."""
 
     text: str = Field(description="what happened, where, by which limit and clause, since when, how late")
+    time_zone: str = Field(description=ZONE, examples=["Asia/Shanghai"])
     steps: list[StepOut]
     findings: list[FindingOut]
     notices: list[NoticeOut]
 
     @classmethod
     def of(
-        cls, alert: Alert, text: str, steps: Sequence[Any], findings: Sequence[Any], notices: Sequence[Any]
+        cls,
+        alert: Alert,
+        text: str,
+        time_zone: str,
+        steps: Sequence[Any],
+        findings: Sequence[Any],
+        notices: Sequence[Any],
     ) -> Self:
         return cls(
             **dict(AlertOut.model_validate(alert)),
             text=text,
+            time_zone=time_zone,
             steps=[StepOut.model_validate(step) for step in steps],
             findings=[FindingOut.model_validate(finding) for finding in findings],
             notices=[NoticeOut.model_validate(notice) for notice in notices],
@@ -173,6 +184,7 @@ class Alerts(Model):
     """One page, newest first."""
 
     items: list[AlertOut]
+    time_zone: str = Field(description=ZONE, examples=["Asia/Shanghai"])
     next: str | None = Field(description="give it as `cursor` to get the next page; null on the last")
 
 

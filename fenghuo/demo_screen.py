@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alerting.alert import Alert, Role
-from alerting.words import rule
+from alerting.words import moment, rule
 from fenghuo import screen
 from fenghuo.demo import Demo
 from registry.model import Registry
@@ -117,7 +117,7 @@ def _phones(demo: Demo, registry: Registry) -> Table:
     newest = sorted(demo.notices, key=lambda n: (n.created, n.step, n.id))[-PHONES_SHOWN:]
     for notice in newest:
         table.add_row(
-            screen.clock_time(notice.created),
+            moment(notice.created, registry.time_zone).partition(" ")[2],
             registry.people[notice.person].name,
             Text(notice.title, style="bold" if notice.role is Role.ASKED else "dim"),
         )

@@ -1,7 +1,6 @@
 """What a terminal shows of alerts: the same tables for `fenghuo alerts` and for the demo."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from rich import box
@@ -29,15 +28,13 @@ def countdown(due: int | None, now: int) -> str:
     return f"{sign}{abs(seconds) // 60}:{abs(seconds) % 60:02d}"
 
 
-def clock_time(micros: int | None) -> str:
-    """Local wall time of a moment, or "" for none."""
-    if not micros:
-        return ""
-    return datetime.fromtimestamp(micros / SECOND, UTC).astimezone().strftime("%H:%M:%S")
+def day_time(micros: int, zone: str) -> str:
+    """Month, day and time of a moment (µs) as people of that zone read it."""
+    return words.moment(micros, zone).partition("-")[2]
 
 
-def alerts_table(alerts: Sequence[Mapping[str, Any]], language: str) -> Table:
-    """A row an alert, as the API gives them."""
+def alerts_table(alerts: Sequence[Mapping[str, Any]], zone: str, language: str) -> Table:
+    """A row an alert, as the API gives them; times as in that zone."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in ("id", "tier", "raised"):
         table.add_column(column, no_wrap=True)
@@ -53,7 +50,7 @@ def alerts_table(alerts: Sequence[Mapping[str, Any]], language: str) -> Table:
         table.add_row(
             str(alert["id"])[:8],
             tier(alert["tier"]),
-            clock_time(alert["raised"]),
+            day_time(alert["raised"], zone),
             Text(" ".join(filter(None, what))),
             Text(words.quantity(alert["value"], alert["unit"]) if alert["value"] is not None else ""),
             state,
@@ -64,10 +61,11 @@ def alerts_table(alerts: Sequence[Mapping[str, Any]], language: str) -> Table:
 
 def alert_page(alert: Mapping[str, Any], language: str) -> RenderableType:
     """One alert whole: its reason, its history, its notices."""
+    zone = alert["time_zone"]
     steps = Table("when", "event", "who", "what", title="History", title_justify="left")
     for step in alert["steps"]:
         event = words.say(f"event.{step['event']}", language)
-        steps.add_row(clock_time(step["time"]), event, Text(step["actor"]), Text(_done(step, language)))
+        steps.add_row(day_time(step["time"], zone), event, Text(step["actor"]), Text(_done(step, language)))
     notices = Table("to", "role", "channel", "state", "attempts", title="Notices", title_justify="left")
     for notice in alert["notices"]:
         role = words.say(f"role.{notice['role']}", language)
@@ -75,7 +73,7 @@ def alert_page(alert: Mapping[str, Any], language: str) -> RenderableType:
         notices.add_row(
             Text(notice["person"]), role, Text(notice["channel"]), Text(said), str(notice["attempts"])
         )
-    return Group(Text(alert["text"]), "", alerts_table([alert], language), "", steps, "", notices)
+    return Group(Text(alert["text"]), "", alerts_table([alert], zone, language), "", steps, "", notices)
 
 
 def _done(step: Mapping[str, Any], language: str) -> str:

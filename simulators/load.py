@@ -243,7 +243,9 @@ class _Sender:
     def send(self, duration: float, settle: float) -> None:
         now = time.time_ns() // 1000
         self.began = self._heard = time.perf_counter()
-        if self.start is None:  # device times are whole milliseconds: so is the schedule that lateness is told by
+        if (
+            self.start is None
+        ):  # device times are whole milliseconds: so is the schedule that lateness is told by
             wall = now // MS * MS
             self.began -= (now - wall) / 1e6
         else:

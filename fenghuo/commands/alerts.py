@@ -1,7 +1,7 @@
 """`fenghuo alerts`: read and answer alerts from a terminal, through the API."""
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Annotated, Any, Literal
 
 import httpx
@@ -47,13 +47,15 @@ def list_(
 
     Example: `fenghuo alerts list`
     """
-    found = _pages(url, token, {} if all_ else {"open": "true"})
+    pages = _pages(url, token, {} if all_ else {"open": "true"})
+    first = next(pages)
+    found = chain(first["items"], _items(pages))
     if json:
         for alert in found:
             print(msgspec.json.encode(alert).decode())
         return
     shown = list(islice(found, MOST))
-    console.print(screen.alerts_table(shown, language) if shown else "No alerts.")
+    console.print(screen.alerts_table(shown, first["time_zone"], language) if shown else "No alerts.")
     more = sum(1 for _ in islice(found, COUNTED))
     if more:
         console.print(f"[bold]and {more:,}{' or' if more == COUNTED else ''} more, older ones[/]")
@@ -131,7 +133,7 @@ def _whole(url: str, token: str, start: str) -> str:
     matching: list[str] = []
     for filters in ({"open": "true"}, {"open": "false"}):
         matching += [
-            a["id"] for a in islice(_pages(url, token, filters), COUNTED) if a["id"].startswith(start)
+            a["id"] for a in islice(_items(_pages(url, token, filters)), COUNTED) if a["id"].startswith(start)
         ]
         if matching:
             break
@@ -141,14 +143,18 @@ def _whole(url: str, token: str, start: str) -> str:
 
 
 def _pages(url: str, token: str, filters: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """Alerts of all pages, the newest first, asked for as they are needed."""
+    """Pages of alerts, the newest first, asked for as they are needed."""
     asked = {"limit": "200", **filters}
     while True:
         page = _call("GET", url, token, "/alerts", params=asked)
-        yield from page["items"]
+        yield page
         if page["next"] is None:
             return
         asked["cursor"] = page["next"]
+
+
+def _items(pages: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return chain.from_iterable(page["items"] for page in pages)
 
 
 def _call(method: str, url: str, token: str, path: str, **options: Any) -> Any:
