@@ -27,6 +27,7 @@ from typer.testing import CliRunner, Result
 from alerting import words
 from alerting.database import open_database, upgrade
 from alerting.desk import Desk
+from alerting.words import moment
 from console import tokens
 from console.api import Dependencies, create_app
 from console.scope import Scope
@@ -427,6 +428,15 @@ def test_a_list_in_a_flood_says_how_many_more_there_are(api: Api) -> None:
     listed = api.run("list").stdout
     assert listed.count("is at or above its high-high limit") == 1_000
     assert "and 250 more, older ones" in listed
+
+
+def test_times_are_those_of_the_registrys_people_not_of_the_terminal(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "America/Lima")
+    raised = moment(NOW + 1, "Asia/Shanghai")[5:]
+    for arguments in (("list",), ("show", api.alerts[0])):
+        assert raised in api.run(*arguments).stdout
 
 
 def test_a_program_gets_every_alert_of_a_flood_a_line(api: Api) -> None:
