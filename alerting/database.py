@@ -80,7 +80,7 @@ def open_database(where: Path | str, *, busy: float = 5.0, lasting: bool = True)
             if connection.get_execution_options().get("reading", False):
                 cursor.execute("BEGIN")
             else:
-                _begin_writing(cursor, busy)
+                _begin_writing(cursor, milliseconds)
 
     elif engine.dialect.name == "postgresql":
 
@@ -95,11 +95,11 @@ def open_database(where: Path | str, *, busy: float = 5.0, lasting: bool = True)
     return engine
 
 
-def _begin_writing(cursor: DBAPICursor, busy: float) -> None:
+def _begin_writing(cursor: DBAPICursor, busy: int) -> None:
     """Take SQLite's write lock. Others hold it for a millisecond; its own waits are 1, 2, 5, 10 ms and so on,
     so that an alert would often wait much longer than the lock is held."""
     cursor.execute("PRAGMA busy_timeout = 0")
-    patience = stopwatch() + busy
+    patience = stopwatch() + busy / 1000
     try:
         while True:
             try:
@@ -111,7 +111,7 @@ def _begin_writing(cursor: DBAPICursor, busy: float) -> None:
             else:
                 return
     finally:
-        cursor.execute(f"PRAGMA busy_timeout = {int(busy * 1000)}")
+        cursor.execute(f"PRAGMA busy_timeout = {busy}")
 
 
 @contextmanager

@@ -401,7 +401,7 @@ CHUNK = 5_000
 _state, _findings, _alerts = tables.state.c, tables.findings.c, tables.alerts.c
 _outbox, _steps = tables.outbox.c, tables.steps.c
 
-_READ_STATE = select(_state.key, _state.value)
+_READ_STATE = select(_state.key, _state.value).where(_state.key.in_(("offset", "durable")))
 _READ_FINDINGS = select(_findings.id, _findings.seq, _findings.alert).where(
     _findings.id.in_(bindparam("ids", expanding=True))
 )

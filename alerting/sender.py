@@ -212,11 +212,13 @@ class Sender:
                     self.counts.recovered += recovered
                     log.info("sender.recovered", notices=recovered)
             taken, self._next_due = await asyncio.to_thread(_exchange, self._engine, settled, lines.take, now)
-        except (DeskBusy, DeskUnwritable) as error:
+        except BaseException as error:
             # What was settled waits for the next try. The rows stand as they were, but where the connection
             # was lost in the commit: then some may stand as "sending" that nobody sends.
             self._settled = settled + self._settled
             self._recovered = False
+            if not isinstance(error, DeskBusy | DeskUnwritable):
+                raise
             self._busy(error)
             return False
         self._stalled = False

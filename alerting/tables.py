@@ -21,7 +21,7 @@ state = Table(
     metadata,
     Column("key", String(64), primary_key=True),
     Column("value", Text, nullable=False),
-    comment="single values: the journal offset absorbed, the registry version in force",
+    comment="numbers that rise: the journal offset absorbed, how often all was made durable",
 )
 
 findings = Table(

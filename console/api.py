@@ -264,6 +264,7 @@ def create_app(deps: Dependencies) -> FastAPI:
                     reason=letter.reason,
                     detail=letter.detail,
                     head=letter.head.decode("utf-8", "backslashreplace"),
+                    count=letter.count,
                 )
                 for letter in page
             ],

@@ -249,6 +249,7 @@ class DeadLetterOut(Model):
     reason: str = Field(examples=["not_json"])
     detail: str
     head: str = Field(description="the first 256 bytes; what is not UTF-8 is escaped")
+    count: int = Field(description="how many there were like it, which came together", examples=[1])
 
 
 class DeadLetters(Model):

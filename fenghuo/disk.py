@@ -18,7 +18,7 @@ class Disk:
 
     def journal_may_write(self) -> bool:
         """Whether there is room for readings beside what belongs to the desk."""
-        if self._held or self._desk.held or self.spare() > 0:
+        if self._held or self._desk.restore():
             return True
         self.journal_failed = "the disk is full but for what alerts need"
         return False

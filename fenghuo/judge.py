@@ -243,6 +243,8 @@ class Judge:
         due = self._engine.next_deadline()
         if due is not None and due <= now and not (marks and marks[-1].time == now):
             marks.append(Round(now, listening))
+        if self._unwritten.due(GATHER):
+            self._write()
         arrival = self._engine.now if self._unwritten and not marks else now
         rounds, dead = self._assembler.assemble(messages, arrival, listening=listening)
         if rounds and marks and marks[-1].time == arrival:
@@ -260,9 +262,9 @@ class Judge:
 
     def _evaluate(self, round_: Round) -> None:
         found, fault = recovery.evaluate(self._engine, round_)
-        self._unwritten.add(round_, found, apart=bool(fault))
         if fault:
-            self._pending += self._engine_failed(round_.time, fault)
+            found += self._engine_failed(round_.time, fault)
+        self._unwritten.add(round_, found, apart=bool(fault))
 
     def _engine_failed(self, time: int, fault: str) -> list[Finding]:
         why = f"{moment(time, self._registry.time_zone)}: {fault}"
@@ -397,17 +399,23 @@ class Judge:
         """The supervisor leaves a mark when a broker of our own was killed; it goes when the desk has it."""
         mark = self._settings.broker_died
         try:
-            died = int(mark.read_text("ascii"))
+            died = mark.stat().st_mtime_ns // 1000
             if died != self._told_of_broker:
-                lost = "the broker was killed: what it acknowledged in its last 10 s and had not handed on is lost"
-                self._pending += self._system.once("system.lost", now, lost, since=died)
+                why = (
+                    "the broker ended without our seeing it save: what it had acknowledged in its last 10 s, "
+                )
+                why += "and had not handed on, may be lost"
+                self._pending += self._system.once("system.lost", now, why, since=min(died, now))
                 self._told_of_broker = died
             elif not self._pending:
+                make_durable(self._lasting)
                 mark.unlink()
         except FileNotFoundError:
             return
-        except (ValueError, OSError) as error:
-            log.error("mark_not_read", mark=str(mark), why=str(error))
+        except (DeskBusy, DeskUnwritable) as error:
+            self._desk_fails(error)
+        except OSError as error:
+            log.error("mark_not_removed", mark=str(mark), why=str(error))
 
     def _wall_moved(self) -> str:
         if not isinstance(self._clock, SystemClock):
@@ -501,7 +509,7 @@ class Judge:
         zone = self._registry.time_zone
         span = f"{moment(lost.first_time, zone)} – {moment(lost.last_time, zone)}, " if lost.last_time else ""
         why = f"{span}offsets {lost.first_offset}–{lost.last_offset}"
-        return self._system.once("system.lost", self._now(), why, since=max(1, lost.first_time))
+        return self._system.once("system.lost", self._now(), why, since=lost.first_time or lost.last_offset)
 
     def _write_files(self) -> None:
         """Status and last values, for others to read; a disk that cannot take them stops nothing else."""

@@ -88,9 +88,11 @@ class Serving:
                 return
             log.error("judge_ill" if why else "judge_well_again", why=why)
             self._own_desk.round(findings, None, self.clock.now())
-        except (DeskBusy, DeskUnwritable) as error:
-            log.error("desk_does_not_take", why=str(error))
+        except BaseException as error:
             self._system = None  # said again at the next look
+            if not isinstance(error, DeskBusy | DeskUnwritable):
+                raise
+            log.error("desk_does_not_take", why=str(error))
 
     def close(self) -> None:
         """Let go of the database."""

@@ -130,7 +130,7 @@ class Settings(Strict):
 
     @property
     def broker_died(self) -> Path:
-        """When a broker of our own last ended without saving what it held, µs; whoever tells it removes it."""
+        """A mark: a broker of our own ended without our seeing it save; of that time. Who tells it removes it."""
         return self.data / "broker.died"
 
     @field_validator("listen")

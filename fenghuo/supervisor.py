@@ -193,7 +193,7 @@ class Supervisor:
 
     def _keep_broker(self) -> None:
         if isinstance(self._broker, Mosquitto) and self._broker.unsaved:
-            self._settings.broker_died.write_text(str(self._clock.now()), "ascii")
+            self._settings.broker_died.touch()
             self._broker.runs.unlink(missing_ok=True)  # it is told once
             log.error("broker_died", lost="what it has acknowledged and neither handed on nor saved")
         if self._broker is None or self._broker.running or stopwatch() < self._broker_not_before:
@@ -213,6 +213,8 @@ class Supervisor:
         send after its restart, and keep it for nobody."""
         if not isinstance(self._broker, Mosquitto) or self._broker.pid == self._saved:
             return
+        if stopwatch() < self._broker_not_before:
+            return  # what the judge said last may be of the time before this broker
         said = status.read(self._settings.status)
         if said is not None and said.connected and said.pid == self.children[0].pid:
             self._broker.save()
@@ -223,8 +225,14 @@ class Supervisor:
             self._broker.trim_log()
 
     def _keep_children(self) -> None:
+        faults = []
         for child in self.children:
-            child.keep()
+            try:
+                child.keep()
+            except OSError as error:  # no process to be had: the other one is looked after all the same
+                faults.append(error)
+        if faults:
+            raise faults[0]
 
     def _watch_judge(self) -> None:
         """Kill a judge that stands still: it has said something since its start, and then no more.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ingest.dead_letters import merged
 from ingest.message import Message
 from ingest.readings import DeadLetter, Round, joined
 from registry.clock import stopwatch
@@ -25,7 +26,8 @@ class Unwritten:
 
     def take(self, messages: Sequence[Message], dead: Sequence[DeadLetter]) -> None:
         self.messages += messages
-        self.dead += dead
+        if dead:
+            self.dead = merged([*self.dead, *dead])
 
     def add(self, round_: Round, findings: Sequence[Finding], *, apart: bool) -> None:
         """A round that the engine has judged; ``apart``: it has failed over it, so that in a replay, too,

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import numpy as np
@@ -18,6 +18,7 @@ from ingest.codec import (
     listed,
     plain,
 )
+from ingest.dead_letters import merged
 from ingest.message import Message
 from ingest.native import Native, status
 from ingest.readings import BAD, DeadLetter, GatewayStatus, Readings, Round
@@ -33,12 +34,6 @@ STATUS = "status"
 HEAD = 256
 """Bytes of a payload that a dead letter keeps."""
 
-LETTERS = 100
-"""Dead letters of one round, each for a topic and a reason; beyond them there is one for each reason."""
-
-OTHERS = "#"
-"""In place of a topic: several. No message can have it, and no enterprise may see its dead letters."""
-
 MEMORY = 16_384
 """Digests remembered at least, unless told otherwise."""
 
@@ -52,7 +47,7 @@ class Assembler:
         limits: the largest message that is looked into.
         memory: digests remembered at least; more than the broker may send again.
 
-    ``dropped`` counts messages that the broker sent again although they had come ("repeated");
+    ``dropped`` counts messages that the broker sent again although they had come ("repeated").
     """
 
     def __init__(
@@ -104,7 +99,7 @@ class Assembler:
             )
             for place, (statuses, columns) in enumerate(batch.closed, 1)
         ]
-        return rounds, batch.letters()
+        return rounds, merged(batch.dead)
 
     def _forget(self) -> None:
         if len(self._recent) > 2 * self._memory:
@@ -119,8 +114,10 @@ class Assembler:
             problems = self._understand(message, now, batch)
         except Exception as error:  # noqa: BLE001  counted and kept as a dead letter; nothing may stop the rest
             problems = [Problem(Reason.CODEC_FAILED, f"{type(error).__name__}: {plain(str(error))}")]
-        for reason, detail in _merged(problems):
-            batch.refuse(DeadLetter(now, _writable(message.topic), reason, detail, message.payload[:HEAD]))
+        for reason, detail in _details(problems):
+            batch.dead.append(
+                DeadLetter(now, _writable(message.topic), reason, detail, message.payload[:HEAD])
+            )
 
     def _understand(self, message: Message, now: int, batch: "_Batch") -> Sequence[Problem]:
         """Take what is good of a message into the batch; what was wrong with the rest."""
@@ -177,7 +174,7 @@ class _Batch:
     closed: list[tuple[list[GatewayStatus], list[Columns]]] = field(default_factory=list)
     statuses: list[GatewayStatus] = field(default_factory=list)
     columns: list[Columns] = field(default_factory=list)
-    dead: dict[tuple[str, str], DeadLetter] = field(default_factory=dict)
+    dead: list[DeadLetter] = field(default_factory=list)
     digests: dict[bytes, None] = field(default_factory=dict)
 
     def status(self, said: GatewayStatus) -> None:
@@ -185,24 +182,6 @@ class _Batch:
         if self.columns:
             self.close()
         self.statuses.append(said)
-
-    def refuse(self, letter: DeadLetter) -> None:
-        """Keep the first for its topic and reason, and count what is like it: a flood must not fill a disk."""
-        place = letter.topic, letter.reason
-        if place not in self.dead and len(self.dead) >= LETTERS:
-            letter = replace(letter, topic=OTHERS)
-            place = OTHERS, letter.reason
-        first = self.dead.get(place)
-        self.dead[place] = letter if first is None else replace(first, count=first.count + 1)
-
-    def letters(self) -> list[DeadLetter]:
-        """The dead letters, each saying for how many it stands."""
-        return [
-            letter
-            if letter.count == 1
-            else replace(letter, detail=f"{letter.detail}; and {letter.count - 1:,} more like it")
-            for letter in self.dead.values()
-        ]
 
     def close(self) -> None:
         self.closed.append((self.statuses, self.columns))
@@ -222,7 +201,7 @@ def _digest(message: Message) -> bytes:
     return digest.digest()
 
 
-def _merged(problems: Sequence[Problem]) -> list[tuple[Reason, str]]:
+def _details(problems: Sequence[Problem]) -> list[tuple[Reason, str]]:
     """One detail for each reason: what exactly, and how to mend it."""
     details: dict[Reason, list[str]] = {}
     for problem in problems:

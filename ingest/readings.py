@@ -108,7 +108,7 @@ def joined(rounds: Sequence[Round]) -> list[Round]:
 class DeadLetter:
     """What could not be used of a message, kept so that a person can look at it.
 
-    In a flood one stands for several, which its detail says, too.
+    In a flood one stands for several (see ingest/dead_letters.py).
     """
 
     time: int  # arrival, µs

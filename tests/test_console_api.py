@@ -318,7 +318,7 @@ def test_dead_letters_tell_nothing_of_how_many_others_have_sent(house: House) ->
     page = house.get("/dead-letters", token, limit=4)
     times = [letter["time"] for letter in page["items"]]
     assert page["next"] == f"{times[-1]}-{times.count(times[-1])}"
-    assert set(page["items"][0]) == {"time", "topic", "reason", "detail", "head"}
+    assert set(page["items"][0]) == {"time", "topic", "reason", "detail", "head", "count"}
     gone = house.get("/dead-letters", token, cursor=f"{NOW + 77}-3")
     assert (gone["items"], gone["next"]) == ([], None), "retention has dropped it, and all before it"
 

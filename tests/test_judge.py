@@ -1,0 +1,89 @@
+"""The judge's promises, at the seams: what may leave it, and when. No broker: messages are handed to it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import registry.versions
+from alerting.database import open_database, reading, upgrade
+from alerting.desk import DeskBusy
+from fenghuo import judge as judging
+from fenghuo.judge import Judge
+from fenghuo.settings import Broker, Settings
+from ingest import journal
+from ingest.broker import free_port
+from ingest.message import Message
+from tests.build import PointSpec, code, make_registry
+
+TOPIC = f"fenghuo/v1/{code(1)}/gw1"
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Iterator[Judge]:
+    compiled = make_registry([PointSpec(id="P1", H=50.0), PointSpec(id="P2", H=50.0)])
+    settings = Settings(
+        registry=tmp_path,
+        data=tmp_path,
+        broker=Broker(url=f"mqtt://127.0.0.1:{free_port()}"),
+        journal_reserve=0,
+    )
+    registry.versions.save(settings.versions, compiled)
+    registry.versions.want(settings.versions, compiled.version)
+    database = open_database(tmp_path / "desk.sqlite")
+    upgrade(database)
+    database.dispose()
+    made = Judge(settings)
+    yield made
+    made._collector.close()
+    made._journal.close()
+    made._lasting.dispose()
+
+
+def readings(judge: Judge, mid: int, **values: float) -> Message:
+    time = judging.moment(judge._now(), "UTC").replace(" ", "T") + "Z"
+    return Message(f"{TOPIC}/readings", json.dumps({"time": time, "readings": values}).encode(), mid, 1)
+
+
+def journaled(judge: Judge) -> int:
+    return sum(len(r.readings) for _, r in journal.read(judge._settings.journal, 0))
+
+
+def test_nothing_is_acknowledged_before_all_of_it_is_in_the_journal(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acknowledged: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        judge._collector,
+        "acknowledge",
+        lambda messages: acknowledged.append((len(messages), journaled(judge))),
+    )
+    online = Message(f"{TOPIC}/status", b'{"online": true}', 2, 1)
+    now = judge._now()
+    judge._absorb([readings(judge, 1, P1=60.0), online, readings(judge, 3, P2=5.0)], now)
+    assert acknowledged == [(3, 2)], "the first round gave an alert, the second did not"
+    judge._absorb([readings(judge, 4, P2=6.0)], now)
+    assert len(acknowledged) == 1, "nothing was found: it waits for others"
+    assert judge._write()
+    assert acknowledged[1:] == [(1, 3)]
+
+
+def test_no_snapshot_is_beyond_what_a_power_cut_may_undo_of_the_desk(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for engine, waits in ((judge._lasting, 2), (judge._desk._engine, 1)):
+        with reading(engine) as connection:
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == waits
+
+    def busy(engine: object) -> None:
+        assert engine is judge._lasting
+        assert not judge._settings.snapshot.exists()
+        raise DeskBusy("locked")
+
+    with monkeypatch.context() as locked:
+        locked.setattr(judging, "make_durable", busy)
+        judge._snapshot(wait=True)
+        assert not judge._settings.snapshot.exists()
+    judge._snapshot(wait=True)
+    assert judge._settings.snapshot.exists()
