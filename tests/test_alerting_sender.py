@@ -500,6 +500,28 @@ def test_a_claim_whose_commit_was_lost_on_the_way_is_taken_up_again(database: Pa
     other.dispose()
 
 
+def test_a_fault_that_nobody_foresaw_rings_nobody_twice(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = StillClock()
+    put(engine, ["n"])
+    channel = Script(Outcome.DELIVERED)
+    sender = Sender(engine, clock, {"phone": channel})
+
+    async def story() -> None:
+        assert await sender._exchange(clock.now())
+        await asyncio.gather(*sender._calls)
+        with monkeypatch.context() as broken:
+            broken.setattr("alerting.sender._exchange", lambda *_: 1 // 0)
+            with pytest.raises(ZeroDivisionError):
+                await sender._exchange(clock.now())
+        assert await sender._exchange(clock.now())
+
+    asyncio.run(story())
+    assert channel.sent == [("n", False)]
+    assert all_delivered(engine)
+
+
 def test_an_attempt_under_way_when_told_to_stop_may_end_and_else_stays_marked(engine: Engine) -> None:
     class Endless(Script):
         async def send(self, notice: Notice, *, repeat: bool, now: int) -> Delivery:
