@@ -41,7 +41,7 @@ from streams.silence import Silence
 from streams.state import Packed, Rows
 from streams.stuck import Stuck
 
-FORMAT = 2
+FORMAT = 3
 """Of a snapshot; a change of any stage's state raises it."""
 
 
@@ -216,7 +216,7 @@ class PointEngine:
         judged = None
         if verdict is Verdict.LATE:
             self.counts.late += 1
-            self._limits.late(row, time, value, int(order.newest[row]), book)
+            self._limits.late(row, time, value, book)
         else:
             order.value[row], order.quality[row] = value, quality
             out = self._range.judge(row, time, value, book)

@@ -144,11 +144,13 @@ class Book:
     def late(
         self, rule: str, index: int, time: int, value: float, limit: float, level: str, unit: str
     ) -> None:
-        """Say that a limit was reached at a time that is over: evidence, complete in one message."""
-        minted = self.rows[rule]["minted"]
-        minted[index] = max(time, int(minted[index]))
+        """Say that a limit was reached at a time that is over: evidence, complete in one message.
+
+        Its id is made of the level too, so that it is neither that of an episode nor of a milder level's evidence.
+        """
         finding = self._finding(rule, index, Phase.ENDED, time, time, value, limit, level, unit, ())
-        self._say(msgspec.structs.replace(finding, late=True))
+        id = finding_id(rule, finding.enterprise, finding.subject, time, late=level)
+        self._say(msgspec.structs.replace(finding, id=id, late=True))
 
     def take(self) -> list[Finding]:
         """All that was said since the last call."""

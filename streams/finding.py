@@ -29,7 +29,7 @@ class Phase(StrEnum):
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One message about one finding; the first has seq 1, the next 2, and so on without gaps.
 
-    id: minted once from (rule, subject, since). rule: "limit.high", "limit.low", "rate", "silent",
+    id: minted once from (rule, subject, since), see finding_id. rule: "limit.high", "limit.low", "rate", "silent",
     "bad_quality", "gateway.offline", "stuck", "range", "disagreement", "clock", "system.*".
     enterprise: credit code, or "" for the system's own. subject: "point:TI-1101", "gateway:gw1",
     "group:R1-temp", "system". since: when the condition first held, before any on-delay, µs.
@@ -59,6 +59,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
 
 
-def finding_id(rule: str, enterprise: str, subject: str, since: int) -> str:
-    """The id of the finding whose condition first held at ``since`` (µs): 20 hex digits."""
-    return blake2b(f"{rule}|{enterprise}|{subject}|{since}".encode(), digest_size=10).hexdigest()
+def finding_id(rule: str, enterprise: str, subject: str, since: int, late: str = "") -> str:
+    """The id of the finding whose condition first held at ``since`` (µs): 20 hex digits.
+
+    late: the level that a late reading reached. What it leaves is a finding of its own, also where another
+    one began at that time.
+    """
+    of = f"{rule}|{enterprise}|{subject}|{since}" + (f"|late {late}" if late else "")
+    return blake2b(of.encode(), digest_size=10).hexdigest()

@@ -11,9 +11,10 @@ Left open by the contract, and decided so:
 - A value out of the physical range may reach limits. If it reaches none of a direction, that direction is
   UNKNOWN by it; if it reaches one, those it does not reach stay as they are.
 - Where the time of a point goes back (see order), running delays begin again at the earlier time.
-- A late value is no evidence while its direction is open, or pending, since then or before; nor where the late
-  value before it was evidence and reached as bad a limit, unless readings in order lie between the two: an hour
-  of stored values is one excursion, not one a second.
+- A late value is no evidence while its direction is open, or pending, since then or before. The others that reach
+  a limit are one excursion as long as no late value between them reaches none, and each is no further from the one
+  before it than a minute, or the point's interval if that is longer. Of an excursion the first value is evidence,
+  and each that reaches a worse limit: an hour of stored values is not evidence once a second.
 """
 
 from math import inf, nextafter
@@ -21,6 +22,7 @@ from math import inf, nextafter
 import numpy as np
 from numpy.typing import NDArray
 
+from registry.clock import MINUTE
 from registry.model import HH, LEVELS, LL, H, L, Registry
 from streams.episodes import HIGH, LOW, UNKNOWN, Book
 from streams.finding import Phase
@@ -54,12 +56,13 @@ class Limits:
             state=np.zeros(4, np.uint8),
             mark=np.zeros(4, np.int64),
             late=np.zeros(2, np.uint8),
-            late_until=np.int64(NEVER),
+            late_at=np.full(2, NEVER),
         )
         self._state: NDArray[np.uint8] = self.rows["state"]
         self._mark: NDArray[np.int64] = self.rows["mark"]  # time at which the state's condition first held
         self._late: NDArray[np.uint8] = self.rows["late"]  # level of the late excursion, by direction
-        self._late_until: NDArray[np.int64] = self.rows["late_until"]  # and the newest time when it was told
+        self._late_at: NDArray[np.int64] = self.rows["late_at"]  # and the time of its last value
+        self._apart = np.maximum(points.interval, MINUTE)  # further, and it is another excursion
 
     def judge(self, row: int, time: int, value: float, out: bool, book: Book) -> None:
         """One reading in order; value is NaN if unknown, out if it is out of the physical range."""
@@ -130,12 +133,10 @@ class Limits:
             phase = Phase.WORSENED if after > before else Phase.EASED
             book.change(rule, row, phase, time, value, limit, level)
 
-    def late(self, row: int, time: int, value: float, newest: int, book: Book) -> None:
+    def late(self, row: int, time: int, value: float, book: Book) -> None:
         """A reading that came late: evidence, if it reached a limit that is not being dealt with."""
         if value != value:
             return
-        if time > self._late_until[row]:
-            self._late[row] = 0
         for number, (rule, sign, columns) in enumerate(DIRECTIONS):
             reached = [column for column in columns if value * sign >= self._at[row, column]]
             if not reached:
@@ -148,8 +149,13 @@ class Limits:
                 int(self._mark[row, column]) for column in columns if self._state[row, column] == PENDING
             ]
             since = min([finding.since] if finding else running, default=FOREVER)
-            if time < since and worse > self._late[row, number]:
-                self._late[row, number], self._late_until[row] = worse, newest
+            if time >= since:
+                continue
+            told = int(self._late[row, number])
+            if abs(time - int(self._late_at[row, number])) > self._apart[row]:
+                told = 0
+            self._late[row, number], self._late_at[row, number] = max(told, worse), time
+            if worse > told:
                 limit, level = float(self._limit[row, column]), LEVELS[column]
                 book.late(rule, row, time, value, limit, level, self._unit[row])
 

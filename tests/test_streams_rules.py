@@ -203,6 +203,33 @@ def test_an_hour_of_stored_readings_is_one_piece_of_evidence_for_each_excursion(
     assert brief(site.hear(9001, ("A", 8000, 95.0))) == ["8000 limit.high ended HH late"]
 
 
+@pytest.mark.parametrize(
+    ("interval", "told"), [(0, [10, 1000, 1131]), (61, [10, 1000]), (969, [10, 1000]), (970, [10])]
+)
+def test_late_values_far_from_one_another_are_two_excursions(interval: int, told: list[int]) -> None:
+    site = Site(high(interval=interval * S))
+    site.hear(7200, *(("A", t, 50.0) for t in (100, 600, 1800, 7200)))
+    late = (10, 20, 30, 1000, 1010, 1070, 1131)
+    said = site.hear(7201, *(("A", t, 95.0) for t in late))
+    assert brief(said) == [f"{t} limit.high ended HH late" for t in told]
+
+
+def test_late_evidence_has_an_id_of_its_own() -> None:
+    site = Site(high())
+    told = site.hear(10, ("A", 10, 85.0)) + site.hear(20, ("A", 20, 50.0))
+    told += site.hear(21, ("A", 10, 95.0), ("A", 10, 50.0), ("A", 10, 85.0), ("A", 10, 95.0))
+    assert brief(told) == [
+        "10 limit.high begun H",
+        "20 limit.high ended H",
+        "10 limit.high ended HH late",
+        "10 limit.high ended H late",
+        "10 limit.high ended HH late",
+    ]
+    ids = [f.id for f in told]
+    assert (ids[0], ids[2]) == (ids[1], ids[4])
+    assert len(set(ids)) == 3
+
+
 def test_a_late_reading_of_what_is_being_dealt_with_is_no_evidence() -> None:
     site = Site(high(on_delay=5 * S))
     site.hear(10, ("A", 10, 85.0))

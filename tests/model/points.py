@@ -50,8 +50,7 @@ class Point:
     heard: int = 0
     known: int = 0  # when a known value was heard, or silence ended
     limits: dict[str, Limit] = field(default_factory=lambda: {level: Limit(level) for level in LEVELS})
-    late: dict[str, int] = field(default_factory=dict)  # by rule: how bad the late excursion is
-    late_until: int | None = None  # the newest time when it was told
+    late: dict[str, tuple[int, str]] = field(default_factory=dict)  # late excursion by rule: last time, level
     anchor: tuple[int, float] | None = None
     still: tuple[int, float] | None = None
     member: tuple[int, float] | None = None  # last known time and value, for its group
@@ -483,13 +482,12 @@ class PointModel:
     def late_evidence(self, point: Point, time: int, value: float) -> None:
         if math.isnan(value):
             return
-        if point.late_until is None or time > point.late_until:
-            point.late = {}
+        apart = max(60 * SECOND, point.rule["interval"])
         for rule, levels in (("limit.low", ("LL", "L")), ("limit.high", ("HH", "H"))):
             reached = [level for level in levels if self.reaches(point, level, value)]
             episode = self.episode(rule, point.key)
             if not reached:
-                point.late[rule] = 0
+                point.late.pop(rule, None)
                 continue
             if episode.last and episode.last.since <= time:
                 continue
@@ -499,17 +497,19 @@ class PointModel:
             if not episode.last and pending and min(pending) <= time:
                 continue
             level = reached[0]
-            if len(level) <= point.late.get(rule, 0):
-                continue  # of the same excursion
-            point.late[rule], point.late_until = len(level), point.newest
+            before, worst = point.late.get(rule, (time, ""))
+            if abs(time - before) > apart:
+                worst = ""  # another excursion
+            if len(level) <= len(worst):
+                point.late[rule] = time, worst
+                continue
+            point.late[rule] = time, level
             limit = point.rule["limit"][level]
-            episode.newest_since = max(
-                time, episode.newest_since if episode.newest_since is not None else time
-            )
             message = self.message(
                 rule, point.key, Phase.ENDED, time, time, value, limit, level, point.rule["unit"]
             )
-            self.told.append(msgspec.structs.replace(message, late=True))
+            id = finding_id(rule, point.key[0], f"point:{point.key[1]}", time, late=level)
+            self.told.append(msgspec.structs.replace(message, id=id, late=True))
 
     def judge_rate(self, point: Point, time: int, value: float, known: bool) -> None:
         if math.isnan(point.rule["rate"]):
