@@ -148,6 +148,7 @@ class Rehearsal:
             )
         self._has_api = api
         self._await("start", self._started)
+        self._await("the judge's session at the broker", self._subscribed)
         self.settle()
 
     def stop(self) -> None:
@@ -165,6 +166,11 @@ class Rehearsal:
             return self.http.get("/api/v1/ready" if self.stepper is None else "/api/v1/health").is_success
         except httpx.TransportError:
             return False
+
+    def _subscribed(self) -> bool:
+        """Whether the judge hears the broker, which keeps nothing for one that has never been there."""
+        said = status.read(self.data / "judge.json")
+        return said is not None and said.pid == self._judge() and said.connected
 
     def close(self) -> None:
         """End everything, in the order in which it was started last."""

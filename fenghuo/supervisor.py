@@ -38,7 +38,7 @@ from registry.model import Registry
 WATCH = 0.25
 """Seconds of real time between two looks at children and folder."""
 
-LONGEST_WAIT = 30.0
+LONGEST_WAIT = 5.0
 """Seconds at most before a process that keeps dying is started again."""
 
 HUNG = 60.0

@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,6 +180,8 @@ class TestRealBroker:
             server.trim_log()
             assert not server.log.with_suffix(".log.1").exists()
             User(server, USER_A).close()
+            while f"{USER_A} disconnected" not in server.log.read_text("utf-8"):
+                threading.Event().wait(0.01)
             server.trim_log()
             assert USER_A in server.log.with_suffix(".log.1").read_text("utf-8")
             User(server, "stranger")
