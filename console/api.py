@@ -123,7 +123,7 @@ def create_app(deps: Dependencies) -> FastAPI:
 
     @public.get("/ready", operation_id="ready", responses=documented())
     def ready() -> Health:
-        """The desk's database can be read, and the judging process has said lately that it is at work."""
+        """The desk's database can be read, and the judging process has said lately that it hears the broker."""
         try:
             with reading(deps.database) as connection:
                 connection.exec_driver_sql("SELECT 1 FROM state").first()
@@ -132,6 +132,8 @@ def create_app(deps: Dependencies) -> FastAPI:
         said = deps.status()
         if said is None or deps.clock.now() - said.time > JUDGE_FRESH:
             raise Refused(503, "not_ready", "the judging process has not been heard of lately")
+        if not said.connected:
+            raise Refused(503, "not_ready", "the judging process does not hear the broker")
         return Health(status="ready")
 
     # -- alerts --------------------------------------------------------------------------------

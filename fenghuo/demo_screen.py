@@ -1,7 +1,5 @@
 """What the demo shows in a terminal: values, alerts with their countdowns, and the phones that ring."""
 
-from datetime import UTC, datetime
-
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -14,33 +12,35 @@ from fenghuo.demo import Demo
 from registry.model import Registry
 
 PHONES_SHOWN = 7
-MIN_WIDTH = {"id": 6, "tier": 5, "what": 14}
+ROOMY, WIDE = 36, 110
+"""Lines and columns of a terminal that has room for everything."""
 
 
-def render(demo: Demo, speed: float, hint: str) -> RenderableType:
-    """The whole screen at this moment."""
+def render(demo: Demo, speed: float, hint: str, width: int, height: int) -> RenderableType:
+    """The whole screen at this moment, in so many columns and lines: what matters most comes first."""
     registry = demo.rehearsal.registry
+    roomy = height >= ROOMY
     return Group(
-        _head(demo, speed, hint),
-        _alerts(demo, registry),
-        _phones(demo, registry),
+        _head(demo, speed, hint, events=3 if roomy else 1),
+        _alerts(demo, registry, wide=width >= WIDE),
+        _phones(demo, registry, shown=PHONES_SHOWN if roomy else 2),
         _values(demo, registry),
     )
 
 
-def _head(demo: Demo, speed: float, hint: str) -> Panel:
-    now = datetime.fromtimestamp(demo.rehearsal.now / 1e6, UTC).astimezone()
+def _head(demo: Demo, speed: float, hint: str, events: int) -> RenderableType:
     line = Text.assemble(
         ("烽火 Fenghuo  ", "bold red"),
-        f"{now:%Y-%m-%d %H:%M:%S}  ",
+        f"{moment(demo.rehearsal.now, demo.rehearsal.registry.time_zone)}  ",
         (f"+{demo.seconds // 60}:{demo.seconds % 60:02d}  ", "bold"),
         (f"the clock is driven {speed:.0f} times faster than life", "italic"),
     )
     story = [
         Text(f"+{int(e.at) // 60}:{int(e.at) % 60:02d}  {e.zh} — {e.en}", style="cyan")
-        for e in demo.events[-3:]
+        for e in demo.events[-events:]
     ]
-    return Panel(Group(line, *story, Text(hint, style="dim")), border_style="red")
+    hinted = Text(hint, style="dim")  # outside the frame: it has a line to copy
+    return Group(Panel(Group(line, *story), border_style="red"), hinted)
 
 
 def _values(demo: Demo, registry: Registry) -> Table:
@@ -75,19 +75,23 @@ def _reached(value: float, limits: list[float]) -> str:
     return "L" if value <= low else ""
 
 
-def _alerts(demo: Demo, registry: Registry) -> Table:
+def _alerts(demo: Demo, registry: Registry, *, wide: bool) -> Table:
+    """A line an alert: those that wait for an answer first, then the worst."""
     table = Table(expand=True, title="Alerts", title_justify="left")
-    for column in ("id", "tier", "what", "value", "condition", "answer", "asked now", "confirm in"):
-        table.add_column(
-            column, no_wrap=column in ("id", "tier"), overflow="fold", min_width=MIN_WIDTH.get(column)
-        )
-    for alert in demo.alerts:
+    table.add_column("tier", no_wrap=True, min_width=5)
+    table.add_column("what", no_wrap=True, ratio=3)
+    if wide:
+        table.add_column("at the alarm", no_wrap=True)
+        table.add_column("condition", no_wrap=True)
+    table.add_column("answer", no_wrap=True, ratio=2)
+    table.add_column("asked now", no_wrap=True, ratio=2)
+    table.add_column("confirm in", no_wrap=True, min_width=10)
+    for alert in sorted(demo.alerts, key=lambda a: (not a.confirm_due, bool(a.closed), -a.tier, a.raised)):
+        value = f"{alert.value:.2f} {alert.unit}" if alert.value is not None else ""
         table.add_row(
-            alert.id[:6],
             screen.tier(alert.tier.name),
             f"{alert.subject.partition(':')[2]} {rule(alert.rule, alert.level, 'zh')}",
-            f"{alert.value:.2f} {alert.unit}" if alert.value is not None else "",
-            str(alert.condition),
+            *((value, str(alert.condition)) if wide else ()),
             _answer(alert, registry),
             _asked(demo, alert, registry),
             screen.countdown(alert.confirm_due, demo.rehearsal.now),
@@ -110,11 +114,11 @@ def _asked(demo: Demo, alert: Alert, registry: Registry) -> str:
     return f"{alert.rung}: {registry.people[max(asked, key=lambda n: n.step).person].name}"
 
 
-def _phones(demo: Demo, registry: Registry) -> Table:
+def _phones(demo: Demo, registry: Registry, shown: int) -> Table:
     table = Table(expand=True, title="Phones that rang", title_justify="left")
     for column in ("at", "who", "what they read"):
         table.add_column(column, no_wrap=column == "at", overflow="fold")
-    newest = sorted(demo.notices, key=lambda n: (n.created, n.step, n.id))[-PHONES_SHOWN:]
+    newest = sorted(demo.notices, key=lambda n: (n.created, n.step, n.id))[-shown:]
     for notice in newest:
         table.add_row(
             moment(notice.created, registry.time_zone).partition(" ")[2],

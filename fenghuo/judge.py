@@ -35,7 +35,7 @@ from ingest.collector import Collector, Message
 from ingest.journal import Journal, JournalUnwritable, Lost
 from ingest.last_values import LastValues
 from ingest.readings import DeadLetter, Round
-from ingest.reserve import Reserve
+from ingest.reserve import Reserve, share
 from registry.clock import HOUR, MINUTE, SECOND, Anchor, Clock, SystemClock, stopwatch
 from registry.model import Registry
 from streams.finding import Finding, Phase
@@ -77,9 +77,8 @@ class Judge:
             desk, busy=DESK_TIMEOUT, lasting=False
         )  # it can be replayed from the journal
         self._lasting = open_database(desk, busy=DESK_TIMEOUT)
-        self._journal = Journal(
-            settings.journal, reserve=settings.journal_reserve // 2, after=absorbed(database)
-        )
+        reserve = share(settings.journal_reserve, settings.data)
+        self._journal = Journal(settings.journal, reserve=reserve, after=absorbed(database))
         self._clock: Clock = (
             ControlledClock(settings.clock, "judge")
             if settings.clock
@@ -89,9 +88,7 @@ class Judge:
         self._stopping = False
         self._counts: Counter[str] = Counter()
         self._dead: Counter[str] = Counter()
-        self._disk = Disk(
-            self._journal.reserve, Reserve(settings.data / "reserve", settings.journal_reserve // 2)
-        )
+        self._disk = Disk(self._journal.reserve, Reserve(settings.data / "reserve", reserve))
         self._unwritten = Unwritten()
         self._retry_at = 0.0
         self._absorbed_at = 0
@@ -100,6 +97,7 @@ class Judge:
         self._heard_at = stopwatch()
         self._snapshot_thread: threading.Thread | None = None
         self._told_of_broker = 0
+        self._was_connected = False
         self._round_ms, self._alert_ms = status.Samples(), status.Samples()
         self._next_look = self._next_house = self._next_status = self._next_snapshot = (
             self._next_retention
@@ -388,6 +386,12 @@ class Judge:
                 self._pending += self._system.once("system.lost", now, lost)
             self._collector.counts["connected_anew"] = 0
         self._had_session |= self._collector.connected
+        if self._collector.connected != self._was_connected:
+            self._was_connected = self._collector.connected
+            if self._was_connected:
+                log.info("broker_connected")
+            else:
+                log.warning("broker_lost", why=self._collector.problem)
         if self._collector.listening(now):
             self._heard_at = watch
             return ""

@@ -30,6 +30,7 @@ from ingest.broker import (
 )
 from ingest.demo_broker import Iotcore, embedded
 from ingest.journal import Journal, JournalUnwritable
+from ingest.reserve import share
 from registry.clock import Anchor, SystemClock, stopwatch
 from registry.compile import compile_folder
 from registry.mistakes import RegistryErrors
@@ -130,6 +131,7 @@ class Supervisor:
         self._seen = self._tried = self._signature()
         self._broker: Mosquitto | Iotcore | None = None
         self._broker_not_before = 0.0
+        self._secret: dict[str, str] = {}
         self._saved: int | None = None  # process id of the broker that has saved our session
         last_time = self._last_time()  # first: where another holds the journal, nothing of its is touched
         self._compile_first()
@@ -256,7 +258,7 @@ class Supervisor:
     def _last_time(self) -> int:
         """The last durable time, µs; 0 if there is none yet."""
         try:
-            reserve = self._settings.journal_reserve // 2  # the other half is the desk's, as in the judge
+            reserve = share(self._settings.journal_reserve, self._settings.data)  # as the judge has it
             with Journal(self._settings.journal, reserve=reserve) as journal:
                 return journal.last_time
         except JournalUnwritable as error:
@@ -319,7 +321,8 @@ class Supervisor:
 
     def _passwords(self, compiled: Registry) -> dict[str, str]:
         gateways = [gateway_user(gateway.enterprise, gateway.id) for gateway in compiled.gateways]
-        return passwords(self._settings.passwords, [COLLECTOR, *gateways])
+        self._secret = passwords(self._settings.passwords, [COLLECTOR, *gateways], self._secret)
+        return self._secret
 
     def _accounts(self, compiled: Registry) -> tuple[Account, ...]:
         self._settings.passwords.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,8 +84,9 @@ def collector_account(password: str) -> Account:
     return Account(COLLECTOR, password, publish=(ECHO_TOPIC,), receive=("fenghuo/v1/#",))
 
 
-def passwords(path: Path, users: Iterable[str]) -> dict[str, str]:
-    """A password for each user: those in the file, and new ones (192 random bits) for the rest.
+def passwords(path: Path, users: Iterable[str], before: Mapping[str, str] | None = None) -> dict[str, str]:
+    """A password for each user: those in the file, else those they had ``before``, else new ones (192 random
+    bits): a file that was deleted or cut short locks nobody out.
 
     The file holds ``user password`` a line, is readable by its owner only, and is replaced as a whole.
     Users that are no longer named keep their line, so that a gateway that comes back still knows its own;
@@ -112,7 +113,8 @@ def passwords(path: Path, users: Iterable[str]) -> dict[str, str]:
     wanted = list(users)
     missing = [user for user in wanted if user not in known]
     if missing:
-        known.update((user, secrets.token_urlsafe(24)) for user in missing)
+        had = before or {}
+        known.update((user, had.get(user) or secrets.token_urlsafe(24)) for user in missing)
         entries = [f"{user} {password}" for user, password in sorted(known.items())]
         write_private(path, "".join(f"{line}\n" for line in (*remarks, *entries)))
     return {user: known[user] for user in wanted}

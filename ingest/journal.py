@@ -414,7 +414,8 @@ def _lock(folder: Path) -> IO[bytes]:
         with file:
             file.seek(0)
             holder = file.read().decode().strip() or "unknown"
-        raise JournalLocked(f"{folder} is written by process {holder}; stop that one first") from None
+        said = f"{folder} is in use (by process {holder}); stop the `fenghuo serve` that it belongs to first"
+        raise JournalLocked(said) from None
     except OSError:
         file.close()
         raise

@@ -3,6 +3,18 @@
 import os
 from pathlib import Path
 
+LEAST = 16
+"""A reserve is never more than this part of its disk."""
+
+
+def share(wanted: int, folder: Path) -> int:
+    """Bytes for each of the two reserves, the journal's and the desk's, on the disk of an existing folder."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return wanted // 2
+    return min(wanted // 2, disk.f_blocks * disk.f_frsize // LEAST)
+
 
 class Reserve:
     """``size`` bytes of the disk at ``path``, preallocated; 0 for none. No method raises."""
@@ -38,12 +50,12 @@ class Reserve:
             return False
         return True
 
-    def restore(self) -> bool:
-        """Take it again once twice as much is free. Returns: whether it is held now."""
+    def restore(self, *, room: int = 2) -> bool:
+        """Take it again once so many times as much is free. Returns: whether it is held now."""
         if self.held:
             return True
         self.release()
-        if self.free() < 2 * self.size:
+        if self.free() < room * self.size:
             return False
         try:
             with self.path.open("wb") as file:

@@ -451,6 +451,13 @@ def test_health_and_readiness(house: House) -> None:
     reply = house.client.get("/api/v1/ready")
     house.clock.time = before
     assert (reply.status_code, reply.json()["error"]["code"]) == (503, "not_ready")
+    house.status.connected = False
+    reply = house.client.get("/api/v1/ready")
+    house.status.connected = True
+    assert (reply.status_code, reply.json()["error"]["message"]) == (
+        503,
+        "the judging process does not hear the broker",
+    )
 
 
 def test_metrics_count_for_the_system_only(house: House) -> None:

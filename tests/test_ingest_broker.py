@@ -251,6 +251,10 @@ def test_passwords_are_made_once_and_kept(tmp_path: Path) -> None:
     assert second[USER_A] == first[USER_A]
     assert set(second) == {USER_A, USER_B}
     assert passwords(path, ["collector"])["collector"] == first["collector"]
+    path.unlink()
+    again = passwords(path, ["collector", USER_B], {**first, **second})
+    assert again == {"collector": first["collector"], USER_B: second[USER_B]}, "nobody is locked out"
+    assert passwords(path, ["collector", USER_B]) == again
 
 
 def test_remarks_among_the_passwords_stay_and_a_slip_is_said_with_its_line(tmp_path: Path) -> None:

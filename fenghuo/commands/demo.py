@@ -106,7 +106,8 @@ def _play(
             run.tick(passed * speed)
             reached = run.seconds / max(passed, 0.001)
             if live is not None:
-                live.update(demo_screen.render(run, min(speed, reached), f"{said}{hint}"), refresh=True)
+                shown = demo_screen.render(run, min(speed, reached), f"{said}{hint}", *console.size)
+                live.update(shown, refresh=True)
             key = pressed(max(0.0, run.seconds / speed - (stopwatch() - begun)))
             if key == "c":
                 said = f"{run.confirm()}\n"
@@ -114,7 +115,7 @@ def _play(
                 break
         reached = run.seconds / (stopwatch() - begun)
         if picture is not None:
-            console.print(demo_screen.render(run, reached, ""))
+            console.print(demo_screen.render(run, reached, "", *console.size))
             drawn = console.export_svg(title="fenghuo demo")
             picture.write_text(
                 re.sub(r',\s*url\("https?:[^)]*\) format\("\w+"\)', "", drawn), "utf-8"
