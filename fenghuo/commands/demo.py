@@ -91,7 +91,8 @@ def _play(
     run: Demo, seconds: float, speed: float, *, watching: bool, quiet: bool, picture: Path | None
 ) -> float:
     """Tell the story at its pace; returns the speed that was reached."""
-    console = Console(stderr=True, record=picture is not None, width=130 if picture else None)
+    drawn = picture is not None
+    console = Console(stderr=True, record=drawn, width=130 if drawn else None, height=60 if drawn else None)
     token = run.rehearsal.token(run.operator) if watching else ""
     hint, said = "the reactor's operator confirms after three minutes; nobody answers for the coal face", ""
     if watching:
@@ -116,9 +117,9 @@ def _play(
         reached = run.seconds / (stopwatch() - begun)
         if picture is not None:
             console.print(demo_screen.render(run, reached, "", *console.size))
-            drawn = console.export_svg(title="fenghuo demo")
+            svg = console.export_svg(title="fenghuo demo")
             picture.write_text(
-                re.sub(r',\s*url\("https?:[^)]*\) format\("\w+"\)', "", drawn), "utf-8"
+                re.sub(r',\s*url\("https?:[^)]*\) format\("\w+"\)', "", svg), "utf-8"
             )  # no web fonts
     return reached
 
