@@ -118,6 +118,7 @@ class Gateway:
         try:
             self._wait(lambda: self._connected)
         except GatewayError:
+            self._client.disconnect()
             self._client.loop_stop()
             raise
 

@@ -114,10 +114,8 @@ def test_a_wrong_password_and_a_foreign_topic_are_said(broker: Mosquitto):
     foreign = Gateway(
         "127.0.0.1", broker.port, code(2), "gw1", user=f"{PLANT}/gw1", password=PASSWORD, patience=10
     )
-    with pytest.raises(GatewayError, match="refuses a message"):  # told while it still says hello, or after
-        foreign.connect()
-        foreign.flush()
-    foreign.lose()
+    with pytest.raises(GatewayError, match="refuses a message"), foreign:
+        foreign.flush()  # told here, or while it still says hello
 
 
 def test_it_waits_while_its_window_is_full_and_gives_up_in_the_end(broker: Mosquitto):
