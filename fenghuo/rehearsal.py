@@ -379,7 +379,7 @@ class Rehearsal:
         """What the phone exchange heard, in order."""
         if not self.rings_file.exists():
             return []
-        return [msgspec.json.decode(line) for line in self.rings_file.read_bytes().splitlines()]
+        return [msgspec.json.decode(line) for line in self.rings_file.read_bytes().split(b"\n")[:-1]]
 
 
 def _end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
