@@ -12,7 +12,7 @@ class Disk:
 
     def __init__(self, journal: Reserve, desk: Reserve) -> None:
         self._journal, self._desk = journal, desk
-        self._held = desk.restore(room=1) and journal.held
+        self._held = desk.restore(times=1) and journal.held
         self.journal_failed = ""  # why the last append failed; "" if it did not
         self.desk_failed = ""  # why the last desk round could not be written
 

@@ -184,7 +184,7 @@ class Judge:
         messages = self._collector.take() if self._may_take() else ()
         if not self._disk.journal_failed:
             self._absorb(messages, now)
-            if self._unwritten.due(GATHER) or self._stepped:
+            if self._stepped:
                 self._write()
         offset = self._journal.last_offset
         behind = offset != self._absorbed and now - self._absorbed_at >= SECOND

@@ -193,9 +193,8 @@ async def _api(serving: Serving, stop: asyncio.Event) -> None:
             log.error("api_does_not_listen", where=settings.listen, why=str(error))
             await _unless(stop, AGAIN)
             continue
-        listener.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )  # asyncio sets it on its own sockets only
+        # asyncio sets it on its own sockets only
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         server = Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
         with listener:
             ending = asyncio.ensure_future(_end(server, stop))

@@ -31,7 +31,7 @@ from ingest.broker import (
 from ingest.demo_broker import Iotcore, embedded
 from ingest.journal import Journal, JournalUnwritable
 from ingest.reserve import share
-from registry.clock import Anchor, SystemClock, stopwatch
+from registry.clock import Anchor, stopwatch
 from registry.compile import compile_folder
 from registry.mistakes import RegistryErrors
 from registry.model import Registry
@@ -139,7 +139,6 @@ class Supervisor:
         upgrade(database)
         database.dispose()
         anchor = Anchor.drop(last_time)
-        self._clock = SystemClock(anchor)
         environment = {VARIABLE: str(anchor)} if not settings.clock else {}
         environment |= {"OPENBLAS_NUM_THREADS": "1"}  # we have no linear algebra, and its threads cost memory
         secret: dict[str, str] = {}
@@ -163,11 +162,13 @@ class Supervisor:
         """Keep everything alive until ``stop`` is set; then end it in the order in which readings flow."""
         try:
             while not stop.is_set():
-                for work in (
-                    *(self._keep_broker, self._keep_children, self._watch_judge),
-                    *(self._follow_folder, self._save_session, self._trim_log),
-                ):
-                    self._attempt(work)
+                self._attempt("broker", self._keep_broker)
+                for child in self.children:
+                    self._attempt(child.name, child.keep)
+                self._attempt("watch", self._watch_judge)
+                self._attempt("registry", self._follow_folder)
+                self._attempt("session", self._save_session)
+                self._attempt("log", self._trim_log)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), WATCH)
         finally:
@@ -176,9 +177,8 @@ class Supervisor:
             if self._broker is not None:
                 self._broker.stop()
 
-    def _attempt(self, work: Callable[[], None]) -> None:
+    def _attempt(self, name: str, work: Callable[[], None]) -> None:
         """Do it; what fails is tried again a moment later, and logged when the reason changes."""
-        name = work.__name__
         why, again = self._failed.get(name, ("", 0.0))
         if stopwatch() < again:
             return
@@ -225,16 +225,6 @@ class Supervisor:
     def _trim_log(self) -> None:
         if isinstance(self._broker, Mosquitto):
             self._broker.trim_log()
-
-    def _keep_children(self) -> None:
-        faults = []
-        for child in self.children:
-            try:
-                child.keep()
-            except OSError as error:  # no process to be had: the other one is looked after all the same
-                faults.append(error)
-        if faults:
-            raise faults[0]
 
     def _watch_judge(self) -> None:
         """Kill a judge that stands still: it has said something since its start, and then no more.

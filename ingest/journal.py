@@ -22,7 +22,7 @@ from ingest.journal_file import File, JournalDamaged, JournalUnreadable, State
 from ingest.journal_reader import dead_letters, read, version_at
 from ingest.pack import digests, pack
 from ingest.readings import DeadLetter, Round
-from ingest.reserve import Reserve
+from ingest.reserve import Reserve, room
 from registry.clock import HOUR, MINUTE
 
 __all__ = [
@@ -378,7 +378,7 @@ def usage(folder: Path, max_bytes: int | None = None) -> Usage:
 def _usage(folder: Path, paths: list[Path], span: int, max_bytes: int | None) -> Usage:
     """``span``: µs of arrival time that the newest _RECENT files hold."""
     sizes = [journal_file.size(path) for path in paths]
-    total, free = sum(sizes), _free(folder)
+    total, (free, _) = sum(sizes), room(folder)
     budget = total + free if max_bytes is None else max_bytes
     rate = sum(sizes[-_RECENT:]) / span * HOUR if span >= MINUTE else None
     return Usage(
@@ -387,11 +387,6 @@ def _usage(folder: Path, paths: list[Path], span: int, max_bytes: int | None) ->
         free=free,
         hours=min(budget, total + free) / rate if rate else None,
     )
-
-
-def _free(folder: Path) -> int:
-    disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize
 
 
 def _unabsorbed(file: File, following: State, history: int) -> Lost:

@@ -7,13 +7,19 @@ LEAST = 16
 """A reserve is never more than this part of its disk."""
 
 
+def room(folder: Path) -> tuple[int, int]:
+    """Bytes of a folder's disk: free for us, and in all. Raises OSError."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+
+
 def share(wanted: int, folder: Path) -> int:
     """Bytes for each of the two reserves, the journal's and the desk's, on the disk of an existing folder."""
     try:
-        disk = os.statvfs(folder)
+        _, size = room(folder)
     except OSError:
         return wanted // 2
-    return min(wanted // 2, disk.f_blocks * disk.f_frsize // LEAST)
+    return min(wanted // 2, size // LEAST)
 
 
 class Reserve:
@@ -37,10 +43,10 @@ class Reserve:
     def free(self) -> int:
         """Bytes that the disk still has for us, the reserve apart; 0 where it does not answer."""
         try:
-            disk = os.statvfs(self.path.parent)
+            free, _ = room(self.path.parent)
         except OSError:
             return 0
-        return disk.f_bavail * disk.f_frsize
+        return free
 
     def release(self) -> bool:
         """Give it back to a full disk. Returns: whether there was one to give."""
@@ -50,12 +56,12 @@ class Reserve:
             return False
         return True
 
-    def restore(self, *, room: int = 2) -> bool:
+    def restore(self, *, times: int = 2) -> bool:
         """Take it again once so many times as much is free. Returns: whether it is held now."""
         if self.held:
             return True
         self.release()
-        if self.free() < room * self.size:
+        if self.free() < times * self.size:
             return False
         try:
             with self.path.open("wb") as file:

@@ -1,10 +1,12 @@
-"""What all tests share: hypothesis profiles, and that a missing server fails the gate instead of passing it."""
+"""What all tests share: profiles, a migrated database, and that a missing server fails the gate, not passes it."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from alerting.database import open_database, upgrade
 from tests.servers import needs_mosquitto
 
 settings.register_profile("short", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -21,3 +23,13 @@ def pytest_runtest_makereport(item, call):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped for want of a server, and the gate does not allow that"
     return report
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database to copy, since a migration takes longer than a test."""
+    path = tmp_path_factory.mktemp("template") / "desk.sqlite"
+    engine = open_database(path)
+    upgrade(engine)
+    engine.dispose()
+    return path

@@ -65,16 +65,6 @@ SPEC = PointSpec(
 REGISTRY = make_registry({PLANT: [SPEC, replace(SPEC, id="TI-1102")], OTHER: [SPEC]})
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database to copy, since a migration takes longer than a test."""
-    path = tmp_path_factory.mktemp("template") / "desk.sqlite"
-    engine = open_database(path)
-    upgrade(engine)
-    engine.dispose()
-    return path
-
-
 @contextmanager
 def database(
     template: Path, folder: Path | str, *, busy: float = 5.0, durable: bool = True

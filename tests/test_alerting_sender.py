@@ -198,6 +198,13 @@ def steps(engine: Engine, channel: Channel, clock: Clock) -> Iterator[tuple[asyn
             runner.run(asyncio.wait_for(task, 20))
 
 
+async def put_off(sender: Sender) -> None:
+    """Until the sender has found the database locked."""
+    async with asyncio.timeout(20):
+        while not sender.counts.database_busy:
+            await asyncio.sleep(0.005)
+
+
 # -- pure ----------------------------------------------------------------------------------------
 
 
@@ -459,14 +466,9 @@ def test_a_locked_database_only_puts_it_off(database: Path) -> None:
     put(engine, ["n"])
     channel = Script(Outcome.DELIVERED)
 
-    async def blocked(sender: Sender) -> None:
-        async with asyncio.timeout(20):
-            while not sender.counts.database_busy:
-                await asyncio.sleep(0.005)
-
     with steps(engine, channel, clock) as (runner, sender):
         with writing(other):
-            runner.run(blocked(sender))
+            runner.run(put_off(sender))
             assert channel.sent == []
         runner.run(settled(sender, clock))
     assert channel.sent == [("n", False)]
@@ -482,16 +484,11 @@ def test_a_claim_whose_commit_was_lost_on_the_way_is_taken_up_again(database: Pa
     put(engine, ["n"])
     channel = Script(Outcome.DELIVERED)
 
-    async def failed(sender: Sender) -> None:
-        async with asyncio.timeout(20):
-            while not sender.counts.database_busy:
-                await asyncio.sleep(0.005)
-
     with steps(engine, channel, clock) as (runner, sender):
         runner.run(settled(sender, clock))
         put(other, ["lost"])
         with writing(other) as connection:
-            runner.run(failed(sender))
+            runner.run(put_off(sender))
             claim = update(outbox).where(outbox.c.id == "lost").values(state=NoticeState.SENDING)
             connection.execute(claim)  # as if the failed one had got through
         runner.run(settled(sender, clock))

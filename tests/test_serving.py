@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from alerting import store
-from alerting.database import open_database, reading, upgrade, writing
+from alerting.database import open_database, reading, writing
 from alerting.desk import Desk
 from fenghuo import serving, status
 from fenghuo.serving import DEAD, LATELY, OFTEN, Serving, serve
@@ -26,15 +26,6 @@ from tests.build import PointSpec, make_registry
 
 NOW = 1_795_334_400_000_000  # 2026-11-22T08:00:00Z
 REGISTRY = make_registry([PointSpec(id="TI-1", H=80.0)])
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("template") / "desk.sqlite"
-    database = open_database(path)
-    upgrade(database)
-    database.dispose()
-    return path
 
 
 class House:

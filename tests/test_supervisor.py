@@ -107,7 +107,7 @@ def test_what_the_disk_refuses_is_said_when_the_reason_changes(
 
     with capture_logs() as logs:
         while reasons:
-            watching._attempt(work)
+            watching._attempt("work", work)
     assert [log.get("why", log["event"]) for log in logs] == [
         "disk full",
         "not permitted",
@@ -116,8 +116,8 @@ def test_what_the_disk_refuses_is_said_when_the_reason_changes(
     ]
     monkeypatch.setattr(supervisor, "TRY_AGAIN", 1000)
     reasons = ["disk full", "never asked"]
-    watching._attempt(work)
-    watching._attempt(work)
+    watching._attempt("work", work)
+    watching._attempt("work", work)
     assert reasons == ["never asked"]
 
 
