@@ -1,17 +1,17 @@
 """The controlled clock: a process takes its time from a loopback socket, and a stepper moves it.
 
-The protocol is lines of text. The stepper sends the time, µs; a process says its name once, and
-repeats each time back when it has done all that was due by then. So hours pass in seconds through
-the real processes, and nothing ever waits for a wall clock.
+The protocol is lines of text. The stepper sends "NUMBER TIME" (µs); a process says its name once, and
+each number back when it has read all that had arrived by then and done all that was due. So hours pass
+in seconds through the real processes, and nothing ever waits for a wall clock.
 """
 
 import contextlib
 import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 
-from registry.clock import SECOND, stopwatch
+from registry.clock import SECOND
 
 
 class ClockLost(ConnectionError):
@@ -33,6 +33,7 @@ class ControlledClock:
         self._socket.sendall(f"{name}\n".encode())
         self._buffer = b""
         self._now = 0
+        self.asked = 0
         self._told = 0
         while not self._now:
             self._receive()
@@ -56,10 +57,10 @@ class ControlledClock:
             self._receive()
 
     def rest(self) -> None:
-        if self._told != self._now:
-            self._told = self._now
+        if self._told != self.asked:
+            self._told = self.asked
             try:
-                self._socket.sendall(b"%d\n" % self._now)
+                self._socket.sendall(b"%d\n" % self.asked)
             except OSError as error:
                 raise ClockLost("the clock's stepper has gone") from error
 
@@ -74,7 +75,8 @@ class ControlledClock:
             raise ClockLost("the clock's stepper has gone")
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         if lines:
-            self._now = max(self._now, int(lines[-1]))
+            number, _, now = lines[-1].partition(b" ")
+            self.asked, self._now = int(number), max(self._now, int(now))
 
 
 class Stepper:
@@ -86,6 +88,7 @@ class Stepper:
 
     def __init__(self, now: int, port: int = 0) -> None:
         self.now = now
+        self._number = 1
         self._listener = socket.create_server(("127.0.0.1", port))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._processes: dict[socket.socket, _Process] = {}
@@ -110,28 +113,21 @@ class Stepper:
         return sorted(process.name for process in self._processes.values() if process.name)
 
     def step(self, now: int) -> None:
-        """Move the time to ``now``, µs; does not wait."""
+        """Move the time to ``now``, µs, or leave it there; does not wait."""
         if now < self.now:
             raise ValueError(f"a clock does not go back: {now} is before {self.now}")
         self.hear(0.0)
         self.now = now
+        self._number += 1
         for connection in list(self._processes):
             self._send(connection)
 
-    def settle(self, *, patience: float, alone: Sequence[str] = ()) -> None:
-        """Wait until every process (or those named in ``alone``) has done all that was due by now.
-
-        A process that dies meanwhile is no longer waited for. Raises TimeoutError after ``patience`` s.
-        """
-        end = stopwatch() + patience
-        while waiting := [
-            process.name
-            for process in self._processes.values()
-            if process.told < self.now and (not alone or process.name in alone)
-        ]:
-            if stopwatch() > end:
-                raise TimeoutError(f"{', '.join(waiting)} did not come to rest within {patience} s")
-            self.hear(0.05)
+    def at_rest(self, names: Iterable[str]) -> bool:
+        """Whether all these processes hang on the clock and have done all that the last step brought."""
+        self.hear(0.0)
+        return {process.name for process in self._processes.values() if process.told == self._number} >= set(
+            names
+        )
 
     def hear(self, timeout: float) -> None:
         """Take in processes that come and what they say, waiting up to ``timeout`` s for the first."""
@@ -162,7 +158,7 @@ class Stepper:
 
     def _send(self, connection: socket.socket) -> None:
         try:
-            connection.sendall(b"%d\n" % self.now)
+            connection.sendall(b"%d %d\n" % (self._number, self.now))
         except ConnectionError:
             connection.close()
             del self._processes[connection]

@@ -173,6 +173,7 @@ class Judge:
         now = self._now()
         if self._stepped or begun >= self._next_look:
             self._look_at_deadlines()
+        self._collector.has_read(self._clock.asked)  # so that the echo that shows it goes out at once
         self._collector.service()
         if self._stepped and not self._collector.listening(now) and not self._collector.lost:
             self._keep_house(now)
@@ -181,7 +182,8 @@ class Judge:
             if not self._unwritten:  # a mark, to try it with: all this time we have not listened
                 self._evaluate(Round(now, listening=False))
             self._write()
-        messages = self._collector.take() if self._may_take() else ()
+        taking = self._may_take()
+        messages = self._collector.take() if taking else ()
         if not self._disk.journal_failed:
             self._absorb(messages, now)
             if self._stepped:
@@ -195,7 +197,7 @@ class Judge:
         self._keep_house(now)
         if self._stepped and not self._pending:
             self._write_values()
-            if not messages and not self._unwritten.messages:
+            if taking and not self._unwritten and self._collector.has_read(self._clock.asked):
                 self._clock.rest()
 
     def _may_take(self) -> bool:

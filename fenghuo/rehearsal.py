@@ -36,6 +36,7 @@ from simulators.gateway import Gateway, GatewayError, Value, rows
 PATIENCE = 30.0
 """Seconds of real time after which a step that does not come to an end is an error."""
 
+PROCESSES = ("judge", "serving")
 PHONE_SECRET = "FENGHUO_PHONE_SECRET"
 EVERYTHING = store.Scope(system=True)
 
@@ -77,7 +78,7 @@ class Rehearsal:
         self._options = options
         self._has_api = True
         self._gateways: dict[tuple[str, str], Gateway] = {}
-        self._expected: dict[int, int] = {}
+        self._expected: dict[int, int] = {}  # row: time of its newest reading, where nothing else tells
         self._serve: subprocess.Popen[bytes] | None = None
         self._phone: subprocess.Popen[str] | None = None
         self.database = open_database(self.data / "desk.sqlite")
@@ -158,7 +159,7 @@ class Rehearsal:
 
     def _started(self) -> bool:
         """Whether both processes are there: they hang on the clock, and the API answers."""
-        if self.stepper is not None and self.stepper.names != ["judge", "serving"]:
+        if self.stepper is not None and self.stepper.names != list(PROCESSES):
             return False
         if not self._has_api:
             return True
@@ -239,6 +240,8 @@ class Rehearsal:
     def publish(self, enterprise: str, gateway: str, time: int, values: Mapping[str, Value]) -> None:
         """Publish one batch of values measured at ``time``, µs; does not wait."""
         self.gateway(enterprise, gateway).publish(rows(time, values))
+        if self.stepper is not None:
+            return
         row_of = self.registry.rows[enterprise]
         for point in values:
             row = row_of[point]
@@ -250,18 +253,25 @@ class Rehearsal:
         """Move the clock to ``to``, µs, and wait until all that this brought is done."""
         if self.stepper is None:
             raise RuntimeError("this rehearsal runs on the machine's own clock")
-        self._await("a process that was killed", self._started)
         self.settle()
         self.stepper.step(to)
-        self.settle()
+        self._rest()
 
     def settle(self) -> None:
         """Wait until the processes have absorbed what was published and done what is due."""
         for gateway in self._gateways.values():
             gateway.flush()
-        self._await("the readings published", self._absorbed)
         if self.stepper is not None:
-            self.stepper.settle(patience=PATIENCE)
+            self.stepper.step(self.now)
+            self._rest()
+        else:
+            self._await("the readings published", self._absorbed)
+
+    def _rest(self) -> None:
+        """Wait until both processes, perhaps started anew, say that all is done that was asked for."""
+        stepper = self.stepper
+        assert stepper is not None
+        self._await("both processes at rest", lambda: stepper.at_rest(PROCESSES))
 
     def settle_notices(self) -> None:
         """Wait until every notice that is due has been sent, or put off by a channel that fails."""

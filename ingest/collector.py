@@ -56,6 +56,7 @@ class Backlog:
         self.refused = False
         self._token = b""
         self._sent = self._returned = self._full = float("-inf")
+        self._asked = self._answered = 0
 
     def connected(self, at: float) -> None:
         """A connection began: nothing is known of what waits at the broker.
@@ -65,6 +66,7 @@ class Backlog:
         self._token = b""
         self._sent = self._returned = float("-inf")
         self._full = at
+        self._answered = 0
 
     def due(self, at: float) -> bytes | None:
         """The echo to send now, or None."""
@@ -73,10 +75,17 @@ class Backlog:
         self._token, self._sent = secrets.token_bytes(8), at
         return self._token
 
+    def ask(self, number: int) -> bool:
+        """Whether we have read all that the broker held when this number was first asked for."""
+        if number != self._asked:
+            self._asked = number
+            self._token, self._sent = b"", float("-inf")  # an echo sent before then does not answer it
+        return self.refused or self._answered == number
+
     def echo(self, token: bytes) -> None:
         """An echo arrived; one given up, of an earlier connection or of another collector says nothing."""
         if token == self._token:
-            self._token, self._returned = b"", self._sent
+            self._token, self._returned, self._answered = b"", self._sent, self._asked
 
     def window_full(self, at: float) -> None:
         """As many messages as may be unacknowledged had arrived: there may be more."""
@@ -192,6 +201,11 @@ class Collector:
         ``now`` is not used: whether we keep up is a matter of real time, under any clock.
         """
         return self.connected and self._backlog.caught_up(stopwatch())
+
+    def has_read(self, number: int) -> bool:
+        """Whether ``take`` has given, or gives next, all that the broker held when this number was first
+        asked for; or there is no broker that could give it."""
+        return self._backlog.ask(number) or self.lost
 
     def fileno(self) -> int:
         """What to wait for: the broker's socket, or the end of the attempt to connect."""

@@ -40,8 +40,13 @@ class Clock(Protocol):
         """Take over a step that has arrived, if any; never waits."""
         ...
 
+    @property
+    def asked(self) -> int:
+        """How many times it was asked from outside whether all is done that was due by now()."""
+        ...
+
     def rest(self) -> None:
-        """All that was due by now() is done: whoever steps the clock may go on."""
+        """It is, as far as asked: whoever steps the clock may go on."""
         ...
 
 
@@ -89,6 +94,10 @@ class SystemClock:
 
     def poll(self) -> None:
         pass
+
+    @property
+    def asked(self) -> int:
+        return 0
 
     def rest(self) -> None:
         pass

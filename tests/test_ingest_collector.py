@@ -444,6 +444,23 @@ class TestBacklog:
         backlog.echo(token)
         assert backlog.caught_up(10.2)
 
+    def test_asked_whether_all_is_read_only_an_echo_sent_since_then_says_yes(self) -> None:
+        backlog = Backlog()
+        backlog.connected(0.0)
+        before = backlog.due(0.0)
+        assert before
+        assert not backlog.ask(1)
+        since = backlog.due(0.1)
+        assert since, "at once, although one is under way"
+        backlog.echo(before)
+        assert not backlog.ask(1), "what was published in between may still be on its way"
+        backlog.echo(since)
+        assert backlog.ask(1)
+        assert backlog.ask(1)
+        assert not backlog.ask(2)
+        backlog.connected(1.0)
+        assert not backlog.ask(1), "a new connection sends again what was not acknowledged"
+
     def test_an_echo_is_good_for_the_time_it_was_sent(self) -> None:
         backlog = Backlog()
         backlog.connected(0.0)
