@@ -78,6 +78,7 @@ class Rehearsal:
         self._options = options
         self._has_api = True
         self._gateways: dict[tuple[str, str], Gateway] = {}
+        self._unsettled = False
         self._expected: dict[int, int] = {}  # row: time of its newest reading, where nothing else tells
         self._serve: subprocess.Popen[bytes] | None = None
         self._phone: subprocess.Popen[str] | None = None
@@ -240,6 +241,7 @@ class Rehearsal:
     def publish(self, enterprise: str, gateway: str, time: int, values: Mapping[str, Value]) -> None:
         """Publish one batch of values measured at ``time``, µs; does not wait."""
         self.gateway(enterprise, gateway).publish(rows(time, values))
+        self._unsettled = True
         if self.stepper is not None:
             return
         row_of = self.registry.rows[enterprise]
@@ -253,7 +255,8 @@ class Rehearsal:
         """Move the clock to ``to``, µs, and wait until all that this brought is done."""
         if self.stepper is None:
             raise RuntimeError("this rehearsal runs on the machine's own clock")
-        self.settle()
+        if self._unsettled:
+            self.settle()
         self.stepper.step(to)
         self._rest()
 
@@ -261,6 +264,7 @@ class Rehearsal:
         """Wait until the processes have absorbed what was published and done what is due."""
         for gateway in self._gateways.values():
             gateway.flush()
+        self._unsettled = False
         if self.stepper is not None:
             self.stepper.step(self.now)
             self._rest()
@@ -305,11 +309,10 @@ class Rehearsal:
         except ProcessLookupError:
             return -1
 
-    def phone_mode(self, mode: str) -> None:
-        """Let the phone exchange be "ok", "dead", "slow:SECONDS" ... (simulators/phone.py)."""
-        httpx.post(
-            f"http://127.0.0.1:{self.phone_port}/mode", content=mode, trust_env=False
-        ).raise_for_status()
+    def phone_mode(self, mode: str, *, address: str = "") -> None:
+        """Let the phone exchange, or one telephone there, be "ok", "dead", "slow:SECONDS" ... (simulators/phone.py)."""
+        url = f"http://127.0.0.1:{self.phone_port}/mode" + (f"/{address}" if address else "")
+        httpx.post(url, content=mode, trust_env=False).raise_for_status()
 
     def settle_status(self) -> None:
         """Wait until the judge has written a status that holds all it has done."""
@@ -385,11 +388,11 @@ class Rehearsal:
         reply.raise_for_status()
         return dict(reply.json())
 
-    def rings(self) -> list[dict[str, object]]:
-        """What the phone exchange heard, in order."""
+    def rings(self, after: int = 0) -> list[dict[str, object]]:
+        """What the phone exchange heard, in order, without the first ``after``."""
         if not self.rings_file.exists():
             return []
-        return [msgspec.json.decode(line) for line in self.rings_file.read_bytes().split(b"\n")[:-1]]
+        return [msgspec.json.decode(line) for line in self.rings_file.read_bytes().split(b"\n")[after:-1]]
 
 
 def _end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:

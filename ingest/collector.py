@@ -312,6 +312,9 @@ class Collector:
             self._down(self._failure or "the attempt to connect ended without a connection")
             return
         self._state = _State.OPEN
+        if (sock := self._socket()) is not None:
+            # Else what is small waits up to 40 ms for the broker's kernel to acknowledge the small before it.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _down(self, why: str) -> None:
         """No connection; try again after a pause that doubles."""
