@@ -2,7 +2,7 @@
 
 import typer
 
-from fenghuo.commands import alerts, check, demo, doctor, publish, serve, token
+from fenghuo.commands import alerts, check, demo, doctor, publish, serve, simulate, token
 
 app = typer.Typer(
     name="fenghuo",
@@ -18,6 +18,7 @@ app.command("check")(check.check)
 app.command("doctor")(doctor.doctor)
 app.command("publish-file")(publish.publish_file)
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(simulate.app, name="simulate")
 app.add_typer(token.app, name="token")
 
 

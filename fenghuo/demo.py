@@ -1,4 +1,4 @@
-"""The demo's run: the story of two plants through a whole Fenghuo, step by simulated step.
+"""The demo's run: the story of two plants through a whole Fenghuo, moment by simulated moment.
 
 One alert is confirmed by the plant's operator after three simulated minutes (or by whoever watches);
 nobody answers the other, so that it climbs to the city. What must have come of it is checked at the end.
@@ -11,22 +11,17 @@ import msgspec
 
 from alerting.alert import Alert, Answer, Notice, Role
 from fenghuo import status
-from fenghuo.rehearsal import Rehearsal
+from fenghuo.simulation import Simulation, Whole, whole
 from registry.clock import SECOND
-from simulators import demo_story
+from simulators import scenario
+from simulators.city import City
+from simulators.instruments import GOOD
+from simulators.scenario import Words
 from streams.finding import Tier
 
-CONFIRM_AFTER = 180 * SECOND
-"""When the simulated operator confirms the reactor's alert, if nobody at the keyboard has."""
-
-STEP = 2.0
-"""Simulated seconds between two readings of a point."""
-
-LEAP = 8.0
-"""Simulated seconds between two readings at most: within the interval that the registry allows."""
-
-SAVED = 300
-"""Simulated second by which the reactor is safe again and the operator records what was done."""
+STORY = Path(__file__).parents[1] / "examples" / "scenarios" / "demo.yaml"
+REACTOR, MINE = "chem", "mine"
+"""The two enterprises, by their ids in the scenario."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,48 +42,53 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Demo:
-    """The story, told a step at a time by ``tick``."""
+    """The story, told a moment at a time by ``tick``; use in a ``with``."""
 
-    def __init__(self, folder: Path, registry_folder: Path, start: int) -> None:
-        self.rehearsal = Rehearsal(folder, registry_folder, start)
-        self.start = start
+    def __init__(self, folder: Path, start: int) -> None:
+        story = scenario.read(STORY).model_copy(update={"start": start})
+        self.city = City(story, STORY.stem)
+        self.product: Whole = whole(self.city, folder, STORY.parent / story.registry)
+        self.rehearsal = self.product.rehearsal
         self.seconds = 0
         self.published = 0
-        self.messages = 0
-        self.values: dict[tuple[str, str], dict[str, float]] = {}
+        self.values: dict[str, dict[str, float]] = {}  # by credit code and point
         self.alerts: list[Alert] = []
         self.notices: list[Notice] = []
-        self.events: list[demo_story.Event] = []
-        self._story = demo_story.story(step=STEP)
+        self.events: list[tuple[int, Words]] = []  # (second, what happens)
+        self._simulation = Simulation(self.city, self.product)
+        self._moments = self._simulation.moments()
+
+    def __enter__(self) -> "Demo":
+        self.product.__enter__()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.product.__exit__(None, None, None)
 
     @property
     def operator(self) -> str:
         """The person who answers for the reactor's plant."""
-        plant = demo_story.CHEMICAL_PLANT[0]
+        plant = self.city.codes[REACTOR]
         return next(duty.person for duty in self.rehearsal.registry.duty if duty.place == plant)
 
-    def tick(self, until: float = 0.0) -> None:
-        """A few more seconds of the story: what the plants measure, then what falls due.
-
-        On a machine that is behind, the readings up to simulated second ``until`` come less often, as
-        devices may send them; so the story keeps its pace.
-        """
-        before = self.seconds
-        seconds, self.values = next(self._story)
-        while seconds + STEP <= min(until, before + LEAP):
-            seconds, self.values = next(self._story)
-        self.seconds = int(seconds)
-        time = self.start + self.seconds * SECOND
-        if time > self.rehearsal.now:
-            self.rehearsal.step(time)
-        for (enterprise, gateway), values in self.values.items():
-            self.rehearsal.publish(enterprise, gateway, time, values)
-            self.messages += 1
-            self.published += len(values)
-        self.rehearsal.settle()
-        self.events += [event for event in demo_story.EVENTS if before < event.at <= seconds]
+    def tick(self) -> bool:
+        """The next moment of the story, with all that comes of it; False when it is over."""
+        moment = next(self._moments, None)
+        if moment is None:
+            return False
+        before, start = self.seconds, self.city.scenario.start
+        self.seconds = (moment.time - start) // SECOND
+        readout = moment.readout
+        for point, value, state in zip(self.city.points, readout.values, readout.state, strict=True):
+            self.values.setdefault(point.code, {})[point.id] = float(value)
+            self.published += int(state == GOOD)
+        self.events += [
+            (event.at // SECOND, event.note)
+            for event in self.city.scenario.timeline
+            if event.note and before < event.at // SECOND <= self.seconds
+        ]
         self.look()
-        self._operate(time)
+        return True
 
     def look(self) -> None:
         """Read what there is to show."""
@@ -98,46 +98,32 @@ class Demo:
     def confirm(self) -> str:
         """The reactor's operator confirms all that they were asked; returns what came of it."""
         answered = 0
-        for alert in self._mine():
+        for alert in self._of(REACTOR):
             if alert.answer is Answer.UNCONFIRMED and not alert.closed:
                 self.rehearsal.answer("confirm", alert.id, self.operator)
                 answered += 1
         self.look()
         return f"{answered} alerts confirmed by {self.operator}" if answered else "nothing to confirm"
 
-    def _mine(self) -> list[Alert]:
-        return [alert for alert in self.alerts if alert.enterprise == demo_story.CHEMICAL_PLANT[0]]
-
-    def _operate(self, now: int) -> None:
-        """The simulated operator: confirms after three minutes, and says what was done once it is."""
-        for alert in self._mine():
-            if alert.closed:
-                continue
-            if alert.answer is Answer.UNCONFIRMED and now - alert.raised >= CONFIRM_AFTER:
-                self.rehearsal.answer("confirm", alert.id, self.operator)
-            elif alert.answer is Answer.CONFIRMED and self.seconds >= SAVED:
-                self.rehearsal.answer(
-                    "act", alert.id, self.operator, "停止进料，投用应急冷却 / feed stopped, cooled"
-                )
+    def _of(self, enterprise: str) -> list[Alert]:
+        return [alert for alert in self.alerts if alert.enterprise == self.city.codes[enterprise]]
 
     def summary(self, speed: float) -> Summary:
         """Count, and say what is missing of what must have happened."""
         self.rehearsal.settle_notices()
         self.rehearsal.settle_status()
         self.look()
-        said = status.read(self.rehearsal.data / "judge.json")
-        assert said is not None, "the judge was waited for"
+        said = self.rehearsal.said()
         rings = self.rehearsal.rings()
         expected = {
             "every reading published is judged": said.readings == self.published,
             "no dead letters": not said.dead,
             "an alert of tier III or worse at the reactor is confirmed and acted on": any(
-                alert.tier >= Tier.III and alert.answer is Answer.ACTED for alert in self._mine()
+                alert.tier >= Tier.III and alert.answer is Answer.ACTED for alert in self._of(REACTOR)
             ),
             "the methane alert of tier II is asked of the city, and nobody has answered": any(
                 alert.tier >= Tier.II and alert.rung == 4 and alert.answer is Answer.UNCONFIRMED
-                for alert in self.alerts
-                if alert.enterprise == demo_story.COAL_MINE[0]
+                for alert in self._of(MINE)
             ),
             "operator asked and district told in the same instant": all(
                 self._same_instant(alert) for alert in self.alerts if alert.tier >= Tier.III

@@ -36,8 +36,8 @@ def _head(demo: Demo, speed: float, hint: str, events: int) -> RenderableType:
         (f"the clock is driven {speed:.0f} times faster than life", "italic"),
     )
     story = [
-        Text(f"+{int(e.at) // 60}:{int(e.at) % 60:02d}  {e.zh} — {e.en}", style="cyan")
-        for e in demo.events[-events:]
+        Text(f"+{at // 60}:{at % 60:02d}  {what.zh} — {what.en}", style="cyan")
+        for at, what in demo.events[-events:]
     ]
     hinted = Text(hint, style="dim")  # outside the frame: it has a line to copy
     return Group(Panel(Group(line, *story), border_style="red"), hinted)
@@ -47,7 +47,7 @@ def _values(demo: Demo, registry: Registry) -> Table:
     table = Table(expand=True, title="Values over MQTT", title_justify="left")
     for column in ("enterprise", "point", "value", "limit that is reached"):
         table.add_column(column, no_wrap=True)
-    for (code, _), values in demo.values.items():
+    for code, values in demo.values.items():
         name = registry.enterprises[code].name
         for point, value in values.items():
             row = registry.rows[code][point]

@@ -19,13 +19,13 @@ import httpx
 import msgspec
 import yaml
 
-from alerting import sender, store
-from alerting.alert import Alert, Notice, Step
-from alerting.database import open_database, reading
+from alerting import sender
+from alerting.database import reading
 from console import tokens
 from console.scope import Scope
 from fenghuo import status
 from fenghuo.clock_socket import Stepper
+from fenghuo.desk_reader import DeskReader
 from ingest.broker import die_with_parent, free_port, gateway_user
 from ingest.last_values import LastValues, NoLastValues
 from registry.clock import Clock, SystemClock, stopwatch
@@ -38,14 +38,13 @@ PATIENCE = 30.0
 
 PROCESSES = ("judge", "serving")
 PHONE_SECRET = "FENGHUO_PHONE_SECRET"
-EVERYTHING = store.Scope(system=True)
 
 
 class NotAbsorbed(TimeoutError):
     """The processes did not absorb in time what was published; the message says what is missing."""
 
 
-class Rehearsal:
+class Rehearsal(DeskReader):
     """Start it in a ``with``; then publish, step, and look.
 
     Args:
@@ -82,7 +81,7 @@ class Rehearsal:
         self._expected: dict[int, int] = {}  # row: time of its newest reading, where nothing else tells
         self._serve: subprocess.Popen[bytes] | None = None
         self._phone: subprocess.Popen[str] | None = None
-        self.database = open_database(self.data / "desk.sqlite")
+        super().__init__(self.data / "desk.sqlite")
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -185,7 +184,7 @@ class Rehearsal:
             _end(self._phone)
         if self._phone is not None and self._phone.stdout is not None:
             self._phone.stdout.close()
-        self.database.dispose()
+        super().close()
         self.http.close()
         if self.stepper is not None:
             self.stepper.close()
@@ -223,9 +222,7 @@ class Rehearsal:
 
     def password(self, enterprise: str, gateway: str) -> str:
         """The password that the broker gave to a gateway."""
-        lines = (self.data / "broker" / "passwords").read_text("utf-8").splitlines()
-        known = dict(line.split() for line in lines if line and not line.startswith("#"))
-        return known[gateway_user(enterprise, gateway)]
+        return password(self.data, enterprise, gateway)
 
     def gateway(self, enterprise: str, gateway: str) -> Gateway:
         """The simulated gateway, connected."""
@@ -357,21 +354,6 @@ class Rehearsal:
 
     # -- looking ---------------------------------------------------------------------------------
 
-    def alerts(self) -> list[Alert]:
-        """All alerts, in the order in which they were raised."""
-        with reading(self.database) as connection:
-            return store.alerts(connection, EVERYTHING, limit=1_000_000)[::-1]
-
-    def steps(self, alert: str) -> list[Step]:
-        """The history of an alert."""
-        with reading(self.database) as connection:
-            return store.steps(connection, EVERYTHING, alert)
-
-    def notices(self, alert: str) -> list[Notice]:
-        """All notices of an alert."""
-        with reading(self.database) as connection:
-            return store.notices(connection, EVERYTHING, alert)
-
     def token(self, person: str, scope: str = "system") -> str:
         """A token of the API for a person."""
         return tokens.create(
@@ -393,6 +375,17 @@ class Rehearsal:
         if not self.rings_file.exists():
             return []
         return [msgspec.json.decode(line) for line in self.rings_file.read_bytes().split(b"\n")[after:-1]]
+
+
+def password(data: Path, enterprise: str, gateway: str) -> str:
+    """The password that a broker of our own gave to a gateway; ``data`` is the product's folder.
+
+    Raises:
+        KeyError: it gave it none. OSError: there is no such broker.
+    """
+    lines = (data / "broker" / "passwords").read_text("utf-8").splitlines()
+    known = dict(line.split() for line in lines if line and not line.startswith("#"))
+    return known[gateway_user(enterprise, gateway)]
 
 
 def _end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:

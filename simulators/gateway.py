@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +13,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from simulators.protocol import iso
 
 
 class GatewayError(RuntimeError):
@@ -31,13 +30,6 @@ class Sample:
 
 Value = float | Sample | None
 """None is a value that could not be measured."""
-
-
-def iso(time: int) -> str:
-    """µs UTC as the wire format writes it, to the millisecond where that is all there is to say."""
-    moment = EPOCH + timedelta(microseconds=time)
-    text = moment.isoformat(timespec="microseconds" if time % 1000 else "milliseconds")
-    return text.replace("+00:00", "Z")
 
 
 def rows(time: int, values: Mapping[str, Value]) -> dict[str, Any]:

@@ -8,7 +8,8 @@
      "limits": {"LL": 10, "L": 20, "H": 80, "HH": 90, "on_delay": 2000000, "off_delay": 5000000}}
 
 Every enterprise has the same points with the same limits (delays in µs). The password is read from the
-environment variable FENGHUO_LOAD_PASSWORD.
+environment variable FENGHUO_LOAD_PASSWORD, or each user's from a file of lines ``USER PASSWORD``, such as a
+Fenghuo with a broker of its own keeps in its data folder.
 
 Open loop (``--rate``): every message has its scheduled time, which is its device time too, and is sent then
 or as soon after as the socket takes it; lateness is measured against the schedule, so nothing is omitted
@@ -22,7 +23,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from math import ceil
@@ -39,6 +40,15 @@ from simulators.wire import Connection
 MS = 1000
 AHEAD = 2
 """Rounds that may be under way at once in a closed loop."""
+
+LATE = 100.0
+"""Milliseconds behind the schedule (p99) from which on the schedule was not kept."""
+
+BUSY = 0.9
+"""Share of the time from which on a single thread has no time left."""
+
+TELL = 0.25
+"""Seconds between two words about how far we are."""
 
 
 class Stalled(RuntimeError):
@@ -62,8 +72,10 @@ class Report:
     that start, and that complete or cancel, a delay. seconds: from the first schedule to the last
     PUBACK, or to the end of the last round's time.
     first, last: device times, µs UTC. lateness: from schedule to the last byte with the kernel (open loop
-    only). acknowledged_after: from schedule to PUBACK; in a closed loop from the last byte sent. cpu: this
-    process, seconds.
+    only). acknowledged_after: from schedule to PUBACK; in a closed loop from the last byte sent.
+    cpu: seconds of processor that this process used. cpu_waited: seconds in which it was ready to run, and
+    others had the processor (0 where the kernel does not tell). held: times that something was due and the
+    broker did not take it: its socket full, or as many messages without PUBACK as the window holds.
     """
 
     form: str
@@ -85,6 +97,20 @@ class Report:
     lateness: Spread | None
     acknowledged_after: Spread
     cpu: float
+    cpu_waited: float
+    held: int
+
+    @property
+    def bottleneck(self) -> str:
+        """Why the schedule was not kept: "generator", "machine" (others had the processor), "broker" (or what
+        is behind it), or "" if it was kept or there was none."""
+        if self.lateness is None or (
+            self.lateness.p99 <= LATE and self.readings_per_second >= 0.99 * self.rate
+        ):
+            return ""
+        if self.cpu >= BUSY * self.seconds:
+            return "generator"
+        return "broker" if self.held and self.cpu + self.cpu_waited < BUSY * self.seconds else "machine"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -93,11 +119,21 @@ class Report:
 @dataclass(frozen=True, slots=True)
 class Account:
     """How to log in. user may hold {enterprise}, {gateway} and {connection} (1, 2 ...): each connection needs
-    a user of its own where the broker makes it the client id.
+    a user of its own where the broker makes it the client id. passwords: by user, where they have not all
+    the same.
     """
 
     user: str = "{enterprise}/{gateway}"
     password: str = ""
+    passwords: Mapping[str, str] | None = None
+
+    def password_of(self, user: str) -> str:
+        """Raises ValueError: it has none."""
+        if self.passwords is None:
+            return self.password
+        if user not in self.passwords:
+            raise ValueError(f"there is no password for {user}")
+        return self.passwords[user]
 
 
 def run(
@@ -122,6 +158,7 @@ def run(
     seed: int = 1,
     patience: float = 60.0,
     ready: Callable[[], None] = lambda: None,
+    progress: Callable[[float], None] = lambda done: None,
 ) -> Report:
     """Send for ``duration`` seconds and wait for every PUBACK.
 
@@ -136,10 +173,11 @@ def run(
         window: messages of a connection without a PUBACK.
         start: device time of the first round, µs UTC; now if left out.
         ready: called when all is built and connected, just before the first message.
+        progress: told now and then which part of all is sent and acknowledged, 0–1.
 
     Raises:
         Refused: the broker refuses us. Stalled: it no longer answers. OSError: it is not there.
-        ValueError: the settings contradict each other.
+        ValueError: the settings contradict each other, or a user has no password.
     """
     if mode not in ("spread", "burst"):
         raise ValueError(f"mode {mode!r}; expected spread or burst")
@@ -162,18 +200,18 @@ def run(
                 port,
                 client=user,
                 user=user,
-                password=account.password,
+                password=account.password_of(user),
                 protocol=protocol,
                 patience=patience,
             )
             stack.callback(connection.close)
             lanes.append(_Lane(connection, first, last - first, min(window, connection.receive_maximum)))
         ready()
-        sender = _Sender(packets, excursions, lanes, period, mode == "spread", start, patience)
-        cpu = time.process_time()
+        sender = _Sender(packets, excursions, lanes, period, mode == "spread", start, patience, progress)
+        cpu, waited = time.process_time(), _waited()
         sender.send(duration, settle)
-        cpu = time.process_time() - cpu
-    return _report(sender, excursions.expected, form, mode, rate, cpu)
+        cpu, waited = time.process_time() - cpu, _waited() - waited
+    return _report(sender, excursions.expected, form, mode, rate, cpu, waited)
 
 
 class _Lane:
@@ -212,6 +250,7 @@ class _Sender:
         spread: bool,
         start: int | None,
         patience: float,
+        progress: Callable[[float], None],
     ) -> None:
         self.packets = packets
         self.excursions = excursions
@@ -219,6 +258,7 @@ class _Sender:
         self.period = period
         self.start = start
         self.patience = patience
+        self.held = 0
         self.rounds = 0
         self.first = self.last = 0  # device times
         self.began = self.ended = 0.0
@@ -233,6 +273,9 @@ class _Sender:
         self._open: dict[int, _Round] = {}
         self._unreleased = 0  # messages of the newest round that are not yet due
         self._outstanding = 0  # messages without a PUBACK
+        self._acknowledged = 0  # messages
+        self._progress = progress
+        self._tell_at = 0.0
         self._waiting: dict[_Lane, None] = {}  # in this order: have something due, may be able to send
         self._poll = select.epoll()
         self._by_descriptor = {lane.connection.socket.fileno(): lane for lane in lanes}
@@ -265,6 +308,10 @@ class _Sender:
                 if over and not self._open:
                     break
                 self._hear(self._idle(over))
+                if elapsed >= self._tell_at:
+                    self._tell_at = elapsed + TELL * 1e6
+                    whole = rounds * self.packets.messages if rounds else 0
+                    self._progress(self._acknowledged / whole if whole else elapsed / (duration * 1e6))
         finally:
             self._poll.close()
         self.ended = time.perf_counter()
@@ -332,6 +379,7 @@ class _Sender:
                 descriptor = lane.connection.socket.fileno()
                 self._poll.modify(descriptor, select.EPOLLIN | select.EPOLLOUT)
                 self._wants_out.add(descriptor)
+                self.held += 1
                 return
             reached = begin
             while reached < end and starts[reached + 1] <= at + out:
@@ -342,6 +390,7 @@ class _Sender:
             round.unsent -= reached - begin
             lane.sent += reached - begin
             self._outstanding += reached - begin
+        self.held += lane.sent < lane.due
 
     def _idle(self, over: bool) -> float:
         """Seconds until the schedule has something for us."""
@@ -386,6 +435,7 @@ class _Sender:
             round.acknowledged[lane.first + place : lane.first + place + several] = now
             round.open -= several
             lane.acknowledged += several
+            self._acknowledged += several
             self._outstanding -= several
             count -= several
             if not round.open:
@@ -402,7 +452,17 @@ def _bounds(packets: Packets, enterprises: int, connections: int) -> list[tuple[
     return list(zip(firsts, [*firsts[1:], packets.messages], strict=True))
 
 
-def _report(sender: _Sender, expected: Expected, form: str, mode: str, rate: float, cpu: float) -> Report:
+def _waited() -> float:
+    """Seconds that this process has waited for a processor so far (Linux: sched-stats, /proc/<pid>/schedstat)."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+    except FileNotFoundError:  # a kernel built without
+        return 0.0
+
+
+def _report(
+    sender: _Sender, expected: Expected, form: str, mode: str, rate: float, cpu: float, waited: float
+) -> Report:
     seconds = max(sender.ended - sender.began, sender.rounds * sender.period / 1e6)
     readings = sender.rounds * sender.packets.readings
     return Report(
@@ -422,6 +482,8 @@ def _report(sender: _Sender, expected: Expected, form: str, mode: str, rate: flo
         lateness=_spread(sender.lateness) if sender.period else None,
         acknowledged_after=_spread(sender.acknowledged_after),
         cpu=cpu,
+        cpu_waited=waited,
+        held=sender.held,
     )
 
 
@@ -449,6 +511,19 @@ def read_fleet(path: Path) -> Fleet:
         raise ValueError(f"{path}: not a fleet: {error!r}") from None
 
 
+def read_passwords(path: Path) -> dict[str, str]:
+    """The passwords by user, of a file of lines ``USER PASSWORD``; remarks begin with #.
+
+    Raises:
+        ValueError: it is not such a file. OSError: it cannot be read.
+    """
+    lines = [line.split() for line in path.read_text("utf-8").splitlines()]
+    known = [words for words in lines if words and not words[0].startswith("#")]
+    if any(len(words) != 2 for words in known):
+        raise ValueError(f"{path}: expected lines of USER PASSWORD")
+    return dict(known)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 0 only if all was sent and acknowledged."""
     parser = argparse.ArgumentParser(
@@ -464,6 +539,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=Account().user,
         help="may hold {enterprise}, {gateway}, {connection}; default %(default)s",
     )
+    parser.add_argument("--passwords", type=Path, help="file of lines USER PASSWORD")
     parser.add_argument("--form", choices=FORMS, default="columns")
     parser.add_argument("--batch", type=int, default=200, help="readings a message (%(default)s)")
     parser.add_argument(
@@ -483,13 +559,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--hold", action="store_true", help='print "ready", begin when a line comes in')
+    parser.add_argument("--progress", action="store_true", help='print "progress 0.25" and so on under way')
     given = parser.parse_args(arguments)
-    settings = {key: value for key, value in vars(given).items() if key not in ("fleet", "user", "hold")}
+    ours = ("fleet", "user", "passwords", "hold", "progress")
+    settings = {key: value for key, value in vars(given).items() if key not in ours}
     try:
         report = run(
             read_fleet(given.fleet),
-            account=Account(given.user, os.environ.get("FENGHUO_LOAD_PASSWORD", "")),
+            account=Account(
+                given.user,
+                os.environ.get("FENGHUO_LOAD_PASSWORD", ""),
+                read_passwords(given.passwords) if given.passwords else None,
+            ),
             ready=_hold if given.hold else lambda: None,
+            progress=_tell if given.progress else lambda done: None,
             **settings,
         )
     except (Stalled, OSError, ValueError) as error:
@@ -502,6 +585,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _hold() -> None:
     print("ready", flush=True)
     sys.stdin.readline()
+
+
+def _tell(done: float) -> None:
+    print(f"progress {done:.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulators.excursions import NORMAL, Limits
+from simulators.wire import publish
 
 FORMS = ("columns", "rows", "objects")
 """columns: points and values apart; rows: {"P-0001": 49.87}; objects: {"P-0001": {"value": .., "quality": ..}}."""
@@ -58,17 +59,13 @@ class Packets:
             for first in range(0, len(fleet.points), batch):
                 points = fleet.points[first : first + batch]
                 payload, time_at, values_at = _payload(form, points)
-                topic = f"fenghuo/v1/{enterprise}/{fleet.gateway}/readings".encode()
-                head = len(topic).to_bytes(2, "big") + topic
-                properties = b"\0" if protocol == 5 else b""
-                body = len(head) + 2 + len(properties) + len(payload)
-                fixed = b"\x32" + _variable(body)
-                ids.append(len(text) + len(fixed) + len(head))
-                text += fixed + head + b"\0\0" + properties
-                times.append(len(text) + time_at)
-                slots += [len(text) + at for at in values_at]
-                text += payload
+                topic = f"fenghuo/v1/{enterprise}/{fleet.gateway}/readings"
+                text += publish(protocol, topic, payload, 0)
                 starts.append(len(text))
+                begin = len(text) - len(payload)
+                ids.append(begin - (3 if protocol == 5 else 2))  # MQTT 5 has its empty properties in between
+                times.append(begin + time_at)
+                slots += [begin + at for at in values_at]
                 sizes.append(len(points))
                 payloads.append(len(payload))
                 owners.append(owner)
@@ -151,13 +148,3 @@ def _digits(values: Sequence[float]) -> NDArray[np.uint8]:
         raise ValueError("values of the load lie from 0 to below 1000")
     texts = [f"{value:.4f}"[:WIDTH] for value in values]
     return np.array(texts, f"S{WIDTH}").view(np.uint8).reshape(-1, WIDTH)
-
-
-def _variable(number: int) -> bytes:
-    """MQTT's variable byte integer."""
-    encoded = bytearray()
-    while True:
-        number, digit = divmod(number, 128)
-        encoded.append(digit | (128 if number else 0))
-        if not number:
-            return bytes(encoded)

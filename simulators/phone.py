@@ -3,11 +3,16 @@
     python -m simulators.phone --port 8099 --log rings.jsonl --mode ok
 
 A ring is a `POST` to any path but /mode with the notice as JSON; it stands on disk before it is answered.
-`GET /rings` gives them back; `GET /mode` and `POST /mode` (the mode as text) read and change it:
+`GET /rings` gives all of them, `GET /rings?after=N` those that came after the first N. `GET /mode` and
+`POST /mode` (the mode as text) read and change what calls meet; `/mode/ADDRESS` does so for the calls of which
+ADDRESS is the last part of the path, before the mode of all, until "" is posted there. Modes of single addresses
+do not outlive the process.
 
     ok               answers at once
     slow:SECONDS     rings, then lets the caller wait
     dead             takes the call and never answers, nothing rings
+    busy             does not ring, answers 503: somebody else is on the line
+    off              does not ring, answers 504: the phone's network is lost
     die-after-ring   rings, then the whole process is gone before it answers
     lose-reply       rings, then hangs up without an answer
     error:STATUS     does not ring, answers that HTTP status
@@ -23,14 +28,19 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
 
 LARGEST = 1 << 20
 """Bytes of the largest request that is read."""
 
+WITHOUT_RINGING = {"busy": 503, "off": 504}
+"""Modes in which nothing rings, and what they answer."""
+
 
 class Exchange(ThreadingHTTPServer):
-    """The phone's state: its mode, and the log that survives it."""
+    """The phone's state: its modes, and the log that survives it."""
 
     daemon_threads = True
     request_queue_size = 512
@@ -39,6 +49,7 @@ class Exchange(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
         self.log = log
         self.mode = checked(mode)
+        self.modes: dict[str, str] = {}  # of single addresses
         self.writing = threading.Lock()
 
     def ring(self, ring: dict[str, object]) -> None:
@@ -49,10 +60,12 @@ class Exchange(ThreadingHTTPServer):
             file.flush()
             os.fsync(file.fileno())
 
-    def rings(self) -> list[dict[str, object]]:
+    def rings(self, after: int = 0) -> list[dict[str, object]]:
+        """All rings but the first ``after``."""
         if not self.log.exists():
             return []
-        return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
+        with self.writing, self.log.open("rb") as file:  # no ring is half written meanwhile
+            return [json.loads(line) for line in islice(file, after, None)]
 
 
 def checked(mode: str) -> str:
@@ -62,9 +75,14 @@ def checked(mode: str) -> str:
         float(argument)
     elif name in ("error", "ring-error"):
         int(argument)
-    elif mode not in ("ok", "dead", "die-after-ring", "lose-reply"):
+    elif mode not in ("ok", "dead", "die-after-ring", "lose-reply", *WITHOUT_RINGING):
         raise ValueError(f"no such mode: {mode}")
     return mode
+
+
+def address(path: str) -> str:
+    """Whom a call to this path is for: its last part."""
+    return unquote(urlsplit(path).path.rpartition("/")[2])
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -72,10 +90,17 @@ class Handler(BaseHTTPRequestHandler):
     timeout = 60
 
     def do_GET(self) -> None:
-        if self.path == "/rings":
-            self.answer(200, self.server.rings())
-        elif self.path == "/mode":
+        url = urlsplit(self.path)
+        if url.path == "/rings":
+            after = parse_qs(url.query).get("after", ["0"])[-1]
+            if after.isdecimal():
+                self.answer(200, self.server.rings(int(after)))
+            else:
+                self.answer(400, f"after: a number of rings, not {after}")
+        elif url.path == "/mode":
             self.answer(200, self.server.mode)
+        elif url.path.startswith("/mode/"):
+            self.answer(200, self.server.modes.get(address(url.path), ""))
         else:
             self.answer(404, "no such page")
 
@@ -85,22 +110,35 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(413, "too long")
             return
         body = self.rfile.read(length)
-        if self.path == "/mode":
-            try:
-                self.server.mode = checked(body.decode().strip())
-            except ValueError as error:
-                self.answer(400, str(error))
+        if self.path == "/mode" or self.path.startswith("/mode/"):
+            self.change(body.decode().strip())
+        else:
+            self.call(body)
+
+    def change(self, mode: str) -> None:
+        """Of all calls, or of those to one address."""
+        try:
+            if self.path == "/mode":
+                self.server.mode = checked(mode)
+            elif mode:
+                self.server.modes[address(self.path)] = checked(mode)
             else:
-                self.answer(200, self.server.mode)
-            return
-        self.call(body)
+                self.server.modes.pop(address(self.path), None)
+        except ValueError as error:
+            self.answer(400, str(error))
+        else:
+            self.answer(200, mode)
 
     def call(self, body: bytes) -> None:
-        mode, _, argument = self.server.mode.partition(":")
+        said = self.server.modes.get(address(self.path), self.server.mode)
+        mode, _, argument = said.partition(":")
         if mode == "dead":
             self.connection.settimeout(None)
             with contextlib.suppress(ConnectionResetError):
                 self.rfile.read(1)  # until the caller gives up
+            return
+        if mode in WITHOUT_RINGING:
+            self.answer(WITHOUT_RINGING[mode], mode)
             return
         if mode == "error":
             self.answer(int(argument), "as told")

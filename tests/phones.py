@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -39,8 +40,10 @@ class Phone:
         self.port = int(self.process.stdout.readline())
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def mode(self, mode: str) -> None:
-        httpx.post(f"{self.url}/mode", content=mode, trust_env=False).raise_for_status()
+    def mode(self, mode: str, address: str = "") -> None:
+        """Of all calls, or of those to one address."""
+        path = f"/mode/{quote(address, safe='')}" if address else "/mode"
+        httpx.post(self.url + path, content=mode, trust_env=False).raise_for_status()
 
     def rings(self) -> list[dict[str, Any]]:
         """Every ring that anybody heard, in order, read from the log."""

@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from ingest.broker import Mosquitto
 from simulators.excursions import Excursions, Limits
-from simulators.load import Account, Stalled, main, run
+from simulators.load import Account, Report, Spread, Stalled, main, run
 from simulators.packets import FORMS, Fleet, Packets
 from simulators.wire import Refused
 from tests.build import city_registry, code
@@ -323,6 +323,49 @@ def test_a_broker_that_stands_still_is_said_and_gets_no_more_than_the_window(bro
 
 @pytest.mark.mosquitto
 @needs_mosquitto
+def test_a_broker_that_pauses_is_said_to_be_why_the_schedule_was_not_kept(broker: Mosquitto):
+    pid = broker.pid
+    assert pid is not None
+    goes_on = threading.Timer(0.6, os.kill, (pid, signal.SIGCONT))
+
+    def pause() -> None:
+        os.kill(pid, signal.SIGSTOP)
+        goes_on.start()
+
+    account = Account(password=PASSWORD)
+    try:
+        report = run(FLEET, port=broker.port, account=account, rate=1200, duration=1.0, window=1, ready=pause)
+    finally:
+        goes_on.join()
+    assert report.held > 0
+    assert report.lateness is not None
+    assert report.lateness.p99 > 100
+    assert report.bottleneck == "broker"
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, ""),
+        ({"lateness": None, "cpu": 10.0}, ""),
+        ({"readings_per_second": 985.0, "held": 1}, "broker"),
+        ({"lateness": Spread(1, 101, 102), "cpu": 9.5, "held": 1}, "generator"),
+        ({"lateness": Spread(1, 101, 102), "cpu": 5.0, "cpu_waited": 4.5, "held": 1}, "machine"),
+        ({"lateness": Spread(1, 101, 102)}, "machine"),
+    ],
+)
+def test_the_bottleneck_is_who_kept_the_generator_from_its_schedule(changes: dict, verdict: str):
+    plain = dict.fromkeys(Report.__dataclass_fields__, 0) | {
+        "rate": 1000.0,
+        "readings_per_second": 1000.0,
+        "seconds": 10.0,
+        "lateness": Spread(0, 99, 200),
+    }
+    assert Report(**(plain | changes)).bottleneck == verdict
+
+
+@pytest.mark.mosquitto
+@needs_mosquitto
 def test_a_refusal_ends_the_run(broker: Mosquitto):
     with pytest.raises(Refused, match="refuses the connection"):
         run(FLEET, port=broker.port, account=Account(password="wrong"), duration=0.1)
@@ -340,6 +383,23 @@ def test_the_command_reads_a_fleet_and_prints_its_report(
     assert main(["--fleet", str(file), "--port", port, "--rate", "120", "--for", "0.3"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["rounds"], report["messages"], report["readings"]) == (3, 18, 36)
+    monkeypatch.setenv("FENGHUO_LOAD_PASSWORD", "wrong")
+    users = tmp_path / "passwords"
+    users.write_text("# ours\n" + "".join(f"{c}/gw1 {PASSWORD}\n" for c in CODES), "utf-8")
+    with_users = ["--fleet", str(file), "--port", port, "--rate", "120", "--passwords", str(users)]
+    assert main([*with_users, "--for", "1", "--progress"]) == 0
+    said = capsys.readouterr().out
+    told, brace, _ = said.partition("{")
+    done = [float(line.removeprefix("progress ")) for line in told.splitlines()]
+    assert brace
+    assert done == sorted(done)
+    assert done[0] < 0.4 < 0.6 < done[-1] <= 1
+    users.write_text(f"{CODES[0]}/gw1 {PASSWORD}\n", "utf-8")
+    assert main(with_users) == 1
+    assert f"no password for {CODES[1]}/gw1" in capsys.readouterr().err
+    users.write_text("one two three\n", "utf-8")
+    assert main(with_users) == 1
+    assert "lines of USER PASSWORD" in capsys.readouterr().err
     file.write_text("[]", "utf-8")
     assert main(["--fleet", str(file), "--port", port]) == 1
     assert "not a fleet" in capsys.readouterr().err

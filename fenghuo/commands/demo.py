@@ -20,12 +20,11 @@ from rich.markup import escape
 from fenghuo import demo_screen, settings
 from fenghuo.demo import Demo, Summary
 from fenghuo.rehearsal import NotAbsorbed
-from registry.clock import SECOND, SystemClock, stopwatch
-from simulators.gateway import GatewayError
+from registry.clock import MINUTE, SystemClock, stopwatch
+from simulators.lines import LinesError
 
 stdout = Console()
 stderr = Console(stderr=True, highlight=False)
-REGISTRY = Path(__file__).parents[2] / "examples" / "demo" / "registry"
 
 
 def demo(
@@ -55,16 +54,16 @@ def demo(
         raise typer.Exit(2)
     shutil.rmtree(folder, ignore_errors=True)
     watching = not headless and sys.stdin.isatty()
-    run = Demo(folder, REGISTRY, SystemClock().now() // SECOND * SECOND)
+    run = Demo(folder, SystemClock().now() // MINUTE * MINUTE)
     stderr.print("starting broker, phone and processes ...")
     try:
-        with run.rehearsal:
+        with run:
             reached = _play(run, for_, speed, watching=watching, quiet=headless, picture=picture)
             summary = run.summary(reached)
     except KeyboardInterrupt:
         stderr.print("ended")
         raise typer.Exit(130) from None
-    except (NotAbsorbed, GatewayError) as error:
+    except (NotAbsorbed, LinesError) as error:
         stderr.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
         raise typer.Exit(1) from error
     if json:
@@ -104,7 +103,8 @@ def _play(
     screen = contextlib.nullcontext() if quiet else Live(console=console, auto_refresh=False, transient=False)
     with _keys(watching) as pressed, screen as live:
         while (passed := stopwatch() - begun) < seconds:
-            run.tick(passed * speed)
+            if not run.tick():
+                break
             reached = run.seconds / max(passed, 0.001)
             if live is not None:
                 shown = demo_screen.render(run, min(speed, reached), f"{said}{hint}", *console.size)

@@ -1,0 +1,247 @@
+"""`fenghuo simulate`: a city that knows what is true, and how well its dangers were told of."""
+
+import asyncio
+import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fenghuo import simulation
+from fenghuo.commands.simulate_load import load
+from fenghuo.rehearsal import NotAbsorbed
+from fenghuo.settings import Broker
+from registry.clock import SECOND, pause, stopwatch
+from simulators import plot, record, registry_files, scenario, score
+from simulators.city import City
+from simulators.lines import LinesError
+from simulators.plot import NoPlots
+from simulators.truth import Truth
+
+app = typer.Typer(no_args_is_help=True, help="A simulated city, and how well its dangers are told of.")
+app.command("load")(load)
+console = Console()
+stderr = Console(stderr=True, highlight=False)
+
+SCENARIOS = Path(__file__).parents[2] / "examples" / "scenarios"
+
+Story = Annotated[str, typer.Argument(help="A scenario: its file, or the name of one of ours.")]
+
+
+@app.command("list")
+def list_() -> None:
+    """List our scenarios.
+
+    Example: `fenghuo simulate list`
+    """
+    table = Table("scenario", "lasts", "what happens", box=None)
+    for path in sorted(SCENARIOS.glob("*.yaml")):
+        found = scenario.read(path)
+        table.add_row(path.stem, score.span(found.lasts / SECOND), f"{found.title.en}\n{found.title.zh}")
+    console.print(table)
+
+
+@app.command("registry")
+def registry_(
+    story: Story,
+    folder: Annotated[Path, typer.Argument(help="Where it is written; made if missing.")],
+) -> None:
+    """Write the registry that a scenario needs, for a Fenghuo that runs by itself.
+
+    Example: `fenghuo simulate registry reactor-confirmed build/registry`
+    """
+    city = _city(story)
+    registry_files.write(folder, city.scenario, city.points)
+    stderr.print(f"{len(city.points)} points of {len(city.codes)} enterprises: {escape(str(folder))}")
+
+
+@app.command("run")
+def run(
+    stories: Annotated[list[str], typer.Argument(help="Scenarios: their files, or names of ours.")],
+    speed: Annotated[
+        float, typer.Option(min=0, help="Times faster than life; 0: as fast as this machine can.")
+    ] = 0,
+    broker: Annotated[
+        str,
+        typer.Option(help="mqtt://HOST:PORT of a Fenghuo that runs by itself; then at the speed of life."),
+    ] = "",
+    data: Annotated[
+        Path | None, typer.Option(help="With --broker: that Fenghuo's data folder (passwords, alerts).")
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where each scenario gets a folder, emptied first.")] = Path(
+        "build/simulate"
+    ),
+) -> None:
+    """Let scenarios happen to a whole Fenghuo, and write down what it raised.
+
+    Without --broker it starts all that it needs, under a clock that it moves itself: hours pass in seconds.
+
+    Example: `fenghuo simulate run reactor-confirmed mine-fan-stop`
+    """
+    if broker and (speed not in (0, 1) or data is None):
+        raise typer.BadParameter(
+            "a Fenghuo that runs by itself lives at the speed of life: leave --speed out, and give its --data"
+        )
+    scores = []
+    for name in stories:
+        city = _city(name, now=bool(broker))
+        into = folder / city.name
+        shutil.rmtree(into, ignore_errors=True)
+        into.mkdir(parents=True)
+        try:
+            if broker:
+                assert data is not None
+                truth = asyncio.run(_live(city, _broker(broker), data, into))
+            else:
+                truth = asyncio.run(_rehearse(city, into, speed, _registry(name, city)))
+        except (NotAbsorbed, LinesError, OSError) as error:
+            raise _failure(error) from error
+        scores.append(score.score(truth, record.read(into)[1]))
+    _show(scores)
+
+
+@app.command("score")
+def score_(
+    folders: Annotated[list[Path], typer.Argument(help="Folders that `run` has written.")],
+    json: Annotated[bool, typer.Option("--json", help="For programs: a list, an entry a scenario.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The table for a page.")] = False,
+    pictures: Annotated[bool, typer.Option(help="Draw signals, truth and alerts: score.png in each.")] = True,
+) -> None:
+    """Say how well the dangers were told of: detected, missed, late, false; a picture of each scenario.
+
+    Example: `fenghuo simulate score build/simulate/*`
+    """
+    scores = []
+    for folder in folders:
+        try:
+            truth, raised, signals = record.read(folder)
+        except record.RecordError as error:
+            raise _failure(error) from error
+        scores.append(score.score(truth, raised))
+        if pictures and signals.values:
+            try:
+                plot.plot(folder / "score.png", truth, raised, signals, scores[-1])
+            except NoPlots as error:
+                stderr.print(f"[yellow]no pictures:[/] {escape(str(error))}", soft_wrap=True)
+                pictures = False
+    if json:
+        print(msgspec.json.format(msgspec.json.encode(scores)).decode())
+    elif markdown:
+        print(score.markdown(scores), end="")
+    else:
+        _show(scores)
+
+
+def _city(name: str, *, now: bool = False) -> City:
+    """The city of a scenario, which begins now or when it says. Mistakes are said all at once."""
+    path = _path(name)
+    try:
+        found = scenario.read(path)
+        if now:
+            found = found.model_copy(update={"start": simulation.now() // found.step * found.step})
+        return City(found, path.stem)
+    except scenario.ScenarioError as error:
+        text = str(error)
+        raise _failure(text if text.startswith(str(path)) else f"{path}: {text}") from error
+    except OSError as error:
+        names = ", ".join(sorted(p.stem for p in SCENARIOS.glob("*.yaml")))
+        raise _failure(f"{error}. Ours are {names}.") from error
+
+
+def _path(name: str) -> Path:
+    ours = SCENARIOS / f"{name}.yaml"
+    return ours if ours.is_file() else Path(name)
+
+
+def _registry(name: str, city: City) -> Path | None:
+    return _path(name).parent / city.scenario.registry if city.scenario.registry else None
+
+
+def _broker(url: str) -> Broker:
+    try:
+        return Broker(url=url)
+    except ValidationError as error:
+        raise typer.BadParameter("expected mqtt://HOST:PORT", param_hint="--broker") from error
+
+
+async def _rehearse(city: City, folder: Path, speed: float, registry: Path | None) -> Truth:
+    """Through a Fenghuo of our own."""
+    truth = city.truth()
+    sampler = record.Sampler(city, truth)
+    with ExitStack() as stack:
+        product = stack.enter_context(simulation.whole(city, folder, registry))
+        story = simulation.Simulation(city, product)
+        bar = stack.enter_context(_bar())
+        task = bar.add_task(city.name, total=city.scenario.lasts / SECOND, speed="")
+        begun = stopwatch()
+        for moment in story.moments():
+            sampler.take(moment)
+            lived = (moment.time - city.scenario.start) / SECOND
+            if speed and (ahead := lived / speed - (stopwatch() - begun)) > 0:
+                await pause(ahead)
+            bar.update(task, completed=lived, speed=f"{lived / max(stopwatch() - begun, 0.001):.0f}× life")
+        record.write(folder, truth, simulation.raised(product), sampler)
+    return truth
+
+
+async def _live(city: City, broker: Broker, data: Path, folder: Path) -> Truth:
+    """Into a Fenghuo that runs by itself; its people answer, not ours."""
+    truth = city.truth()
+    sampler = record.Sampler(city, truth)
+    with ExitStack() as stack:
+        product = stack.enter_context(simulation.Running(broker.host, broker.port, data))
+        bar = stack.enter_context(_bar())
+        task = bar.add_task(city.name, total=city.scenario.lasts / SECOND, speed="")
+        for moment in city.moments():
+            sampler.take(moment)
+            if (ahead := (moment.time - simulation.now()) / SECOND) > 0:
+                await pause(ahead)
+            product.send(moment.messages)
+            bar.update(task, completed=(moment.time - city.scenario.start) / SECOND)
+        record.write(folder, truth, simulation.raised(product), sampler)
+    return truth
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}% {task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=stderr,
+    )
+
+
+def _show(scores: Iterable[score.Score]) -> None:
+    """The table, and below it whatever was not as it should be."""
+    scores = list(scores)
+    table = Table(box=None)
+    table.add_column("scenario", no_wrap=True)
+    for column in ("dangers", "told of", "too low", "late", "missed", "false", "first alert after"):
+        table.add_column(column, justify="right", no_wrap=column[0] == "d")
+    for one in scores:
+        counts = (len(one.dangers), one.detected, one.too_low, one.late, one.missed, one.early + one.false)
+        delay = f"{score.span(one.median_delay_s)} – {score.span(one.max_delay_s)}"
+        table.add_row(one.scenario, *(str(count or "·") for count in counts), delay)
+    console.print(table)
+    for one in scores:
+        for danger in one.dangers:
+            if danger.outcome != "detected":
+                said = f", first by {danger.rule} of {danger.subject}" if danger.rule else ""
+                console.print(f"{one.scenario}: {danger.outcome}: {danger.hazard} of {danger.unit}{said}")
+        for alert in one.alerts:
+            if alert.verdict in ("false", "early"):
+                console.print(f"{one.scenario}: {alert.verdict}: {alert.rule} of {alert.subject}")
+
+
+def _failure(why: object) -> typer.Exit:
+    stderr.print(f"[red]{escape(str(why))}[/]", soft_wrap=True)
+    return typer.Exit(1)
