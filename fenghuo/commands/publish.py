@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fenghuo.settings import Broker
+from fenghuo.commands.broker_option import broker as at
 from registry.clock import pause, stopwatch
 from simulators import recording
 from simulators.gateway import Gateway, GatewayError, rows
@@ -36,12 +35,9 @@ def publish_file(
     Example: `fenghuo publish-file methane.csv --map tests/data/mine/map.yaml --speed 60`
     """
     try:
-        place = Broker(url=broker)
+        place = at(broker)
         columns = recording.read_map(map_)
         total = recording.count(file)
-    except ValidationError as error:
-        expected = "expected mqtt://HOST:PORT; user and password are options of their own"
-        raise typer.BadParameter(expected, param_hint="--broker") from error
     except (recording.RecordingError, OSError) as error:
         raise _failure(error) from error
     gateway = Gateway(

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import msgspec
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from fenghuo import simulation
+from fenghuo.commands.broker_option import broker as at
 from fenghuo.commands.simulate_load import load
 from fenghuo.rehearsal import NotAbsorbed
 from fenghuo.settings import Broker
@@ -99,7 +99,7 @@ def run(
         try:
             if broker:
                 assert data is not None
-                truth = asyncio.run(_live(city, _broker(broker), data, into))
+                truth = asyncio.run(_live(city, at(broker), data, into))
             else:
                 truth = asyncio.run(_rehearse(city, into, speed, _registry(name, city)))
         except (NotAbsorbed, LinesError, OSError) as error:
@@ -163,13 +163,6 @@ def _path(name: str) -> Path:
 
 def _registry(name: str, city: City) -> Path | None:
     return _path(name).parent / city.scenario.registry if city.scenario.registry else None
-
-
-def _broker(url: str) -> Broker:
-    try:
-        return Broker(url=url)
-    except ValidationError as error:
-        raise typer.BadParameter("expected mqtt://HOST:PORT", param_hint="--broker") from error
 
 
 async def _rehearse(city: City, folder: Path, speed: float, registry: Path | None) -> Truth:

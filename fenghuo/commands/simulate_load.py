@@ -15,7 +15,6 @@ from typing import Annotated
 import msgspec
 import numpy as np
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -26,6 +25,7 @@ from sqlalchemy import select as query
 from alerting import tables
 from alerting.database import reading
 from fenghuo import settings, status
+from fenghuo.commands.broker_option import broker as at
 from fenghuo.desk_reader import DeskReader
 from fenghuo.rehearsal import NotAbsorbed, Rehearsal
 from ingest.broker import die_with_parent, find_mosquitto
@@ -142,9 +142,9 @@ def load(
         if not broker:
             outcome = _own(folder, fleet, generator)
         elif data is not None:
-            outcome = _running(_broker(broker), data, fleet, generator)
+            outcome = _running(at(broker), data, fleet, generator)
         else:
-            outcome = _told(_generate(_broker(broker), fleet, generator), None, ())
+            outcome = _told(_generate(at(broker), fleet, generator), None, ())
     except KeyboardInterrupt:
         stderr.print("ended")
         raise typer.Exit(130) from None
@@ -171,13 +171,6 @@ def _write(folder: Path, fleet: Fleet) -> None:
         f"{len(fleet.points)} points of each of {len(fleet.enterprises)} enterprises: {escape(str(folder))}",
         soft_wrap=True,
     )
-
-
-def _broker(url: str) -> settings.Broker:
-    try:
-        return settings.Broker(url=url)
-    except ValidationError as error:
-        raise typer.BadParameter("expected mqtt://HOST:PORT", param_hint="--broker") from error
 
 
 def _own(folder: Path, fleet: Fleet, generator: list[str]) -> Outcome:
