@@ -25,6 +25,7 @@ from alerting import tables
 from alerting.database import open_database, reading, upgrade
 from console import tokens
 from fenghuo import status
+from fenghuo.rehearsal import processor
 from fenghuo.settings import Broker, Settings
 from ingest.broker import Account, Mosquitto, collector_account, free_port
 from registry.clock import SystemClock, stopwatch
@@ -32,7 +33,6 @@ from registry.model import Registry
 from simulators.load import Report
 from tests.build import city_registry
 
-TICK = 1.0 / os.sysconf("SC_CLK_TCK")
 CONNECTIONS = 8
 
 
@@ -84,7 +84,7 @@ class Machine:
         """Seconds of processor that each has used."""
         pids = {name: process.pid for name, process in self.processes.items()}
         pids["broker"] = self.broker.pid or 0
-        return {name: _cpu(pid) for name, pid in pids.items()}
+        return {name: processor(pid) for name, pid in pids.items()}
 
     def load(self, *arguments: str) -> Report:
         """Run the load generator in its own process."""
@@ -274,11 +274,6 @@ def _heavy_queries(running: Machine, stop: threading.Event) -> None:
             client.get(
                 f"http://{running.settings.listen}/api/v1/alerts", params={"limit": "200"}
             ).raise_for_status()
-
-
-def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK
 
 
 def _memory(pid: int) -> float:

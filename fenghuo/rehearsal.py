@@ -37,6 +37,7 @@ PATIENCE = 30.0
 """Seconds of real time after which a step that does not come to an end is an error."""
 
 PROCESSES = ("judge", "serving")
+TICK = 1.0 / os.sysconf("SC_CLK_TCK")
 PHONE_SECRET = "FENGHUO_PHONE_SECRET"
 
 
@@ -73,6 +74,8 @@ class Rehearsal(DeskReader):
         self.url = f"http://127.0.0.1:{free_port()}"
         self.http = httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=PATIENCE)
         self.rings_file = folder / "rings.jsonl"
+        self._rings: list[dict[str, object]] = []
+        self._rings_read = 0  # bytes
         self._environment = {PHONE_SECRET: "rehearsal", **(environment or {})}
         self._options = options
         self._has_api = True
@@ -206,6 +209,10 @@ class Rehearsal(DeskReader):
                 if wanted in Path(f"/proc/{child}/cmdline").read_bytes():
                     return child
         raise ProcessLookupError(f"no {name} runs")
+
+    def processor(self) -> dict[str, float]:
+        """Seconds of processor that each process has used; those of one that died are gone with it."""
+        return {name: processor(self.pid(name)) for name in (*PROCESSES, "broker")}
 
     @property
     def supervisor(self) -> int:
@@ -370,22 +377,34 @@ class Rehearsal(DeskReader):
         reply.raise_for_status()
         return dict(reply.json())
 
-    def rings(self, after: int = 0) -> list[dict[str, object]]:
-        """What the phone exchange heard, in order, without the first ``after``."""
-        if not self.rings_file.exists():
-            return []
-        return [msgspec.json.decode(line) for line in self.rings_file.read_bytes().split(b"\n")[after:-1]]
+    def rings(self) -> list[dict[str, object]]:
+        """What the phone exchange heard, in order."""
+        if self.rings_file.exists():
+            with self.rings_file.open("rb") as file:
+                file.seek(self._rings_read)
+                *lines, rest = file.read().split(b"\n")
+                self._rings_read = file.tell() - len(rest)
+            self._rings += [msgspec.json.decode(line) for line in lines]
+        return list(self._rings)
 
 
 def password(data: Path, enterprise: str, gateway: str) -> str:
     """The password that a broker of our own gave to a gateway; ``data`` is the product's folder.
 
     Raises:
-        KeyError: it gave it none. OSError: there is no such broker.
+        LookupError: it gave it none. OSError: there is no such broker.
     """
     lines = (data / "broker" / "passwords").read_text("utf-8").splitlines()
     known = dict(line.split() for line in lines if line and not line.startswith("#"))
-    return known[gateway_user(enterprise, gateway)]
+    if (user := gateway_user(enterprise, gateway)) not in known:
+        raise LookupError(f"{data} knows no gateway {user}: does it serve the scenario's registry?")
+    return known[user]
+
+
+def processor(pid: int) -> float:
+    """Seconds of processor that a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * TICK
 
 
 def _end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:

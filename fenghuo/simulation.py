@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import httpx
 import msgspec
 
-from alerting.alert import Alert, Notice, Step
+from alerting.alert import Alert, Notice
 from fenghuo.desk_reader import DeskReader
 from fenghuo.rehearsal import Rehearsal, password
 from registry import versions
@@ -24,9 +24,14 @@ from simulators import registry_files
 from simulators.city import City, Moment
 from simulators.lines import Lines
 from simulators.people import Answer, Behaviour, People
+from simulators.scenario import ScenarioError
 from simulators.score import Raised
-from simulators.truth import Tier
+from simulators.truth import Tier as TierName
 from simulators.uplink import Message
+from streams.finding import Tier
+
+EVERY = 10 * SECOND
+"""However quiet a city is, its product lives on in steps of no more: what falls due is heard so soon."""
 
 
 class Desk(Protocol):
@@ -35,8 +40,6 @@ class Desk(Protocol):
     registry: Registry
 
     def alerts(self) -> list[Alert]: ...
-
-    def steps(self, alert: str) -> list[Step]: ...
 
     def notices(self, alert: str) -> list[Notice]: ...
 
@@ -76,28 +79,32 @@ class Simulation:
         self.messages = 0
         self.network: Callable[[Sequence[Message]], Sequence[Message]] | None = None
         self._lines: dict[str, str] = {}
+        self._reached = city.scenario.start
+        self._end = city.scenario.start + city.scenario.lasts // city.scenario.step * city.scenario.step
         self._due: list[Answer] = []
         self._moments = city.moments()
 
     def moments(self) -> Iterator[Moment]:
         """The moments that are left, each after all that it brought is done."""
         for moment in self._moments:
-            self._reach(moment)
+            self._reach(moment, wanted=moment.time >= self._end)
             yield moment
 
     def until(self, time: int) -> None:
         """Go on until this time, µs, or the end of the scenario."""
-        for moment in self.moments():
+        for moment in self._moments:
+            self._reach(moment, wanted=moment.time >= min(time, self._end))
             if moment.time >= time:
                 return
 
-    def _reach(self, moment: Moment) -> None:
-        """Where nothing is sent or answered a moment is passed over: what falls due then is done in its order
-        at the next."""
+    def _reach(self, moment: Moment, *, wanted: bool) -> None:
+        """Where nothing is sent or answered, and nobody looks, a moment is passed over: what falls due then is done
+        in its order at the next."""
         answers = [answer for answer in self._due if answer.at <= moment.time]
         messages = self.network(moment.messages) if self.network else moment.messages
-        if not messages and not answers:
+        if not messages and not answers and not wanted and moment.time - self._reached < EVERY:
             return
+        self._reached = moment.time
         for person, behaviour in self._behaviours.items():
             if behaviour.busy or behaviour.offline:
                 line = self.people.line(person, moment.time)
@@ -168,7 +175,7 @@ class Whole:
             fault()
 
     def rings(self) -> Sequence[Any]:
-        rings = self.rehearsal.rings(self._rings)
+        rings = self.rehearsal.rings()[self._rings :]
         self._rings += len(rings)
         return rings
 
@@ -187,9 +194,6 @@ class Whole:
 
     def alerts(self) -> list[Alert]:
         return self.rehearsal.alerts()
-
-    def steps(self, alert: str) -> list[Step]:
-        return self.rehearsal.steps(alert)
 
     def notices(self, alert: str) -> list[Notice]:
         return self.rehearsal.notices(alert)
@@ -219,6 +223,19 @@ class Running(DeskReader):
         self._lines.close()
         self.close()
 
+    def check(self, city: City) -> None:
+        """Raises LookupError where its registry lacks a point of the scenario's."""
+        missing = [
+            f"{point.code}/{point.id}"
+            for point in city.points
+            if point.id not in self.registry.rows.get(point.code, {})
+        ]
+        if missing:
+            raise LookupError(
+                f"it does not serve this scenario's registry: it lacks {len(missing)} points, {missing[0]} among "
+                f"them; `fenghuo simulate registry {city.name} FOLDER` writes one"
+            )
+
     def send(self, messages: Sequence[Message]) -> None:
         """Send these, and wait until the broker has them."""
         for message in messages:
@@ -247,15 +264,21 @@ def whole(city: City, folder: Path, registry: Path | None = None, **options: obj
 def raised(product: Desk) -> list[Raised]:
     """Every alert of an enterprise that the product raised, in the terms of the score."""
     return [
-        _raised(alert, product.steps(alert.id), product.notices(alert.id), product.registry)
+        _raised(alert, product.notices(alert.id), product.registry)
         for alert in product.alerts()
         if alert.enterprise
     ]
 
 
 def behaviours(city: City, people: Sequence[str]) -> dict[str, Behaviour]:
-    """How these people answer; the first entry of the scenario that means a person is theirs."""
+    """How these people answer; the first entry of the scenario that means a person is theirs.
+
+    Raises ScenarioError for an entry that means nobody.
+    """
     start = city.scenario.start
+    for entry in city.scenario.people:
+        if not any(fnmatchcase(person, entry.who) for person in people):
+            raise ScenarioError(f"people: nobody is called {entry.who!r}; there are {', '.join(people[:20])}")
     found: dict[str, Behaviour] = {}
     for person in people:
         for entry in city.scenario.people:
@@ -275,16 +298,17 @@ def behaviours(city: City, people: Sequence[str]) -> dict[str, Behaviour]:
     return found
 
 
-def _raised(alert: Alert, steps: Sequence[Step], notices: Sequence[Notice], registry: Registry) -> Raised:
-    worst = 0
-    calls: list[tuple[int, Tier]] = []
-    for step in steps:
-        finding = step.detail.finding
-        if finding is None or finding.tier is None:
-            continue
-        if finding.tier > worst or not calls or step.event == "reopened":
-            worst = finding.tier
-            calls.append((step.time, msgspec.convert(finding.tier.name, Tier)))
+DEVICE = ("silent", "bad_quality", "stuck", "range", "disagreement", "clock", "gateway.offline")
+"""Rules that say something of how it is measured or sent, not of what is measured."""
+
+
+def _raised(alert: Alert, notices: Sequence[Notice], registry: Registry) -> Raised:
+    rang: dict[
+        int, tuple[int, Tier]
+    ] = {}  # step: when the first phone rang for it, and the alert's tier then
+    for notice in sorted(notices, key=lambda notice: notice.delivered):
+        if notice.delivered:
+            rang.setdefault(notice.step, (notice.delivered, notice.tier))
     what, _, name = alert.subject.partition(":")
     points: tuple[str, ...] = (name,) if what == "point" else ()
     if what == "group":
@@ -296,7 +320,9 @@ def _raised(alert: Alert, steps: Sequence[Step], notices: Sequence[Notice], regi
         subject=alert.subject,
         points=points,
         gateway=name if what == "gateway" else "",
-        tiers=((alert.raised, calls[0][1]), *calls[1:]),
+        device=alert.rule in DEVICE,
+        calls=tuple((time, msgspec.convert(tier.name, TierName)) for time, tier in sorted(rang.values())),
+        tier=msgspec.convert(alert.tier.name, TierName),
         raised=alert.raised,
         since=alert.since,
         ended=alert.ended or None,

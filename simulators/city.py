@@ -1,6 +1,6 @@
 """A scenario made whole: its points, what was true, and everything that its gateways send."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -8,10 +8,10 @@ import numpy as np
 
 from simulators import instruments, uplink
 from simulators.instruments import Instruments, Readout
-from simulators.physics import Physics, copies, matches
-from simulators.plant import Floats
+from simulators.physics import Physics
+from simulators.plant import Floats, Stage
 from simulators.points import credit_codes, points
-from simulators.scenario import Fault, Gateway, Outage, Scenario, ScenarioError
+from simulators.scenario import Change, Fault, Gateway, Outage, Scenario, ScenarioError, copies, matches
 from simulators.truth import Danger, Stretch, Truth, Unit, Watcher, derived
 from simulators.uplink import Message, Station, Uplink, Uplinks
 
@@ -42,7 +42,7 @@ class City:
     """What a scenario makes of plants, instruments and gateways. The same scenario gives the same bytes.
 
     Raises:
-        ScenarioError: something of the scenario is not there.
+        ScenarioError: a design with which its kind cannot be, or a gateway with more points than it can send.
     """
 
     def __init__(self, scenario: Scenario, name: str) -> None:
@@ -56,6 +56,21 @@ class City:
         self._outages = [event for event in scenario.timeline if isinstance(event, Outage)]
         self._blind = [(fault, self._find(fault)) for fault in self._faults]
         self._stations = list(self._make_stations())
+        try:
+            self._uplinks()
+        except ValueError as error:
+            raise ScenarioError(str(error)) from error
+
+    def touched(self) -> set[int]:
+        """The places of the points to which something of the timeline happens: to their unit, or to themselves."""
+        changed = {
+            (unit.kind, unit.index)
+            for event in self.scenario.timeline
+            if isinstance(event, Change)
+            for unit in self.physics.of(event)
+        }
+        places = {place for place, point in enumerate(self.points) if (point.kind, point.unit) in changed}
+        return places | {place for _, found in self._blind for place in found}
 
     # -- what is sent --------------------------------------------------------------------------
 
@@ -67,8 +82,9 @@ class City:
         true = np.empty(starts)
         for truth in self.physics.run():
             at = 0
-            for signals in truth.signals.values():
-                for values in signals.values():
+            for name, kind in self.physics.kinds.items():
+                for signal in kind.signals:
+                    values = truth.signals[name][signal.name]
                     true[at : at + len(values)] = values
                     at += len(values)
             readout = bench.read(truth.time, scenario.step / 1e6, true[gather])
@@ -117,32 +133,24 @@ class City:
         return self._end if event.lasts is None else self.scenario.start + event.at + event.lasts
 
     def _find(self, fault: Fault) -> list[int]:
-        found = [
+        return [
             place
             for place, point in enumerate(self.points)
             if any(matches(target, point.enterprise, point.id) for target in fault.points)
         ]
-        if not found:
-            raise ScenarioError(f"timeline: no point {', '.join(fault.points)}")
-        return found
 
     def _make_stations(self) -> Iterator[Station]:
         gateways = {
-            (id, name): (enterprise, gateway)
+            (id, name): gateway
             for enterprise in self.scenario.enterprises
             for id in copies(enterprise)
             for name, gateway in enterprise.gateways.items()
         }
-        for outage in self._outages:
-            if not any(matches(target, *key) for target in outage.gateways for key in gateways):
-                raise ScenarioError(f"timeline: no gateway {', '.join(outage.gateways)}")
         first = 0
         for key, group in groupby(self.points, key=lambda point: (point.enterprise, point.gateway)):
             own = tuple(point.id for point in group)
-            _, gateway = gateways[key]
-            yield Station(
-                self.codes[key[0]], key[1], first, own, _uplink(gateway), tuple(self._outages_of(key))
-            )
+            uplink = _uplink(gateways[key])
+            yield Station(self.codes[key[0]], key[1], first, own, uplink, tuple(self._outages_of(key)))
             first += len(own)
 
     def _outages_of(self, key: tuple[str, str]) -> Iterator[uplink.Outage]:
@@ -155,11 +163,15 @@ class City:
 
     # -- what was true -------------------------------------------------------------------------
 
-    def truth(self) -> Truth:
-        """What was dangerous when, by the physics, with and without what people did; and who was blind."""
-        actual = self._watch(self.physics)
-        aided = any(getattr(event, "by", "") for event in self.scenario.timeline)
-        unaided = self._watch(Physics(self.scenario, remedies=False)) if aided else actual
+    def truth(self, tell: Callable[[float], None] = lambda share: None) -> Truth:
+        """What was dangerous when, by the physics, with and without what people did; and who was blind.
+
+        tell: is told now and then how much of it is done, 0 to 1.
+        """
+        aided = any(isinstance(e, Change) and (e.by or e.ended_by) for e in self.scenario.timeline)
+        actual, unaided = self._watch(self.physics, beyond=not aided, tell=tell)
+        if aided:
+            _, unaided = self._watch(Physics(self.scenario, remedies=False), beyond=True, tell=tell)
         dangers: list[Danger] = []
         excused: list[Stretch] = []
         for name, kind in self.physics.kinds.items():
@@ -181,15 +193,31 @@ class City:
             excused=tuple(excused),
         )
 
-    def _watch(self, physics: Physics) -> dict[str, Watcher]:
-        watchers = {
-            name: Watcher([hazard.name for hazard in kind.hazards], physics.count[name])
-            for name, kind in physics.kinds.items()
+    def _watch(
+        self, physics: Physics, *, beyond: bool, tell: Callable[[float], None]
+    ) -> tuple[dict[str, Watcher], dict[str, Watcher]]:
+        """The stages of every kind's hazards until the end; and also beyond it, as long as something is a danger and
+        harm could still come in the time that people would have needed before the end."""
+        within, all_of_it = self._watchers(), self._watchers()
+        response = max(hazard.response for kind in physics.kinds.values() for hazard in kind.hazards)
+        for count, truth in enumerate(physics.run(round(response * 1e6) if beyond else 0)):
+            if truth.time >= self._end and not any(
+                (stages >= Stage.DANGER).any() for of in truth.stages.values() for stages in of.values()
+            ):
+                break
+            for name, stages in truth.stages.items():
+                all_of_it[name].tell(truth.time, stages)
+                if truth.time < self._end:
+                    within[name].tell(truth.time, stages)
+            if count % 1000 == 0:
+                tell(min(1.0, count * self.scenario.step / max(self.scenario.lasts, 1)))
+        return within, all_of_it
+
+    def _watchers(self) -> dict[str, Watcher]:
+        return {
+            name: Watcher([hazard.name for hazard in kind.hazards], self.physics.count[name])
+            for name, kind in self.physics.kinds.items()
         }
-        for truth in physics.run():
-            for name, watcher in watchers.items():
-                watcher.tell(truth.time, truth.stages[name])
-        return watchers
 
     def _units(self, kind: str) -> list[Unit]:
         """What each unit of a kind has to show its hazards with."""
@@ -214,42 +242,57 @@ class City:
         ]
 
     def _blindness(self) -> Iterator[Danger | Stretch]:
-        """Where the plant itself could not see: a danger where the scenario says how long that may last."""
+        """Where the plant itself could not see: a danger where that lasts longer than the scenario says it may."""
         for fault, found in self._blind:
             for place in found:
                 point = self.points[place]
-                yield self._blind_part(fault, fault.fault, point.code, point.columns["unit"], (point.id,), "")
+                if self._lasts_too_long(fault):
+                    yield self._blind_danger(
+                        fault, fault.fault, point.code, point.columns["unit"], point=point.id
+                    )
+                else:
+                    yield self._excused(fault, fault.fault, point.code, (point.id,))
         for outage in self._outages:
+            what = "clock" if outage.outage in ("clock", "mad_clock") else "gateway"
             for station in self._stations:
                 enterprise = next(id for id, code in self.codes.items() if code == station.enterprise)
                 if any(matches(target, enterprise, station.gateway) for target in outage.gateways):
-                    what = "clock" if outage.outage in ("clock", "mad_clock") else "gateway"
-                    yield self._blind_part(
-                        outage, what, station.enterprise, "", station.points, station.gateway
-                    )
+                    if self._lasts_too_long(outage):
+                        yield self._blind_danger(
+                            outage, what, station.enterprise, "", gateway=station.gateway
+                        )
+                    # what it sent of its points, or did not, says little of the plant
+                    yield self._excused(outage, what, station.enterprise, station.points, station.gateway)
 
-    def _blind_part(
-        self, event: Fault | Outage, what: str, code: str, unit: str, ids: tuple[str, ...], gateway: str
-    ) -> Danger | Stretch:
+    def _lasts_too_long(self, event: Fault | Outage) -> bool:
+        return event.within is not None and self._over(event) - self.scenario.start - event.at > event.within
+
+    def _excused(
+        self, event: Fault | Outage, what: str, code: str, points: tuple[str, ...], gateway: str = ""
+    ) -> Stretch:
+        begin, over = self.scenario.start + event.at, self._over(event)
+        return Stretch(
+            enterprise=code, points=points, gateway=gateway, begin=begin, end=over, why=BLIND[what][1]
+        )
+
+    def _blind_danger(
+        self, event: Fault | Outage, what: str, code: str, unit: str, *, point: str = "", gateway: str = ""
+    ) -> Danger:
         begin, over = self.scenario.start + event.at, self._over(event)
         zh, en = BLIND[what]
-        if event.within is None:
-            return Stretch(
-                enterprise=code, points=ids, gateway=gateway, begin=begin, end=over, why=f"{en}, and harmless"
-            )
         return Danger(
-            id=f"{code}/{gateway or ids[0]}/blind.{what}/{event.at // 1_000_000}",
+            id=f"{code}/{gateway or point}/blind.{what}/{event.at // 1_000_000}",
             enterprise=code,
             unit=unit,
             hazard=f"blind.{what}",
             zh=zh,
             en=en,
             tier="IV",
-            points=ids,
+            points=(point,) if point else (),
             gateway=gateway,
             earliest=begin,
             danger=begin,
-            latest=begin + event.within,
+            latest=begin + (event.within or 0),
             ended=over if over < self._end else None,
             why="The plant may be blind there for so long, as the scenario says.",
         )

@@ -7,5 +7,19 @@ DIGITS = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 def made_up(number: int) -> str:
     """The code of the made-up enterprise of this number, 1–99,999."""
     body = f"91370200MA3{number:05d}X"
+    return body + _check(body)
+
+
+def valid(code: str) -> bool:
+    """Whether this is 18 characters, six digits for the division among them, the last as the others want it."""
+    return (
+        len(code) == 18
+        and set(code) <= set(DIGITS)
+        and code[2:8].isdecimal()
+        and code[-1] == _check(code[:-1])
+    )
+
+
+def _check(body: str) -> str:
     total = sum(DIGITS.index(digit) * pow(3, at, 31) for at, digit in enumerate(body))
-    return body + DIGITS[-total % 31]
+    return DIGITS[-total % 31]

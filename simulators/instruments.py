@@ -27,9 +27,8 @@ class Fault:
     """Something that is wrong with instruments from begin until before end (µs).
 
     kind: "frozen" keeps the value that it showed at begin; "dead" is silent; "open_circuit" has no value;
-    "covered" sees only ``share`` of the difference between the truth and ``ambient``; "calibration" has
-    the span gas ``value`` before it instead of the truth; "offset" adds ``value``; "drift" adds
-    ``per_hour`` for each hour since begin.
+    "covered" sees only ``share`` of the truth; "calibration" has the span gas ``value`` before it instead of
+    the truth; "offset" adds ``value``; "drift" adds ``per_hour`` for each hour since begin.
     points: each at most once.
 
     Raises:
@@ -41,7 +40,6 @@ class Fault:
     begin: int
     end: int
     share: float = 0.02
-    ambient: float = 0.0
     value: float = 0.0
     per_hour: float = 0.0
 
@@ -119,7 +117,7 @@ class Instruments:
         began = self._begin(t)
         seen = np.array(true, np.float64)
         for fault in self._of("covered"):
-            seen[fault.points] = fault.ambient + fault.share * (seen[fault.points] - fault.ambient)
+            seen[fault.points] *= fault.share
         for fault in self._of("calibration"):
             seen[fault.points] = fault.value
         lagged = self._follow(seen, dt)

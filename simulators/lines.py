@@ -95,8 +95,8 @@ class Lines:
     def send(self, message: Message) -> None:
         """Send a message, or keep it until the broker takes it.
 
-        It waits while many messages of the gateway have no PUBACK. OFFLINE and LOST wait for those of all
-        earlier messages of the gateway; then the one disconnects, and the other is just gone.
+        It waits while many messages of the gateway have no PUBACK. LOST waits for those of all earlier messages of
+        the gateway; then it is just gone.
 
         Raises:
             LinesError: refused, or no answer in time.
@@ -105,7 +105,7 @@ class Lines:
         line = self._lines.get(key)
         if message.kind is Kind.LOST:
             if line is not None:
-                self._remove(line, goodbye=False)
+                self._remove(line)
             return
         if line is None:
             line = self._lines[key] = _Line(*key)
@@ -117,10 +117,7 @@ class Lines:
         if message.kind is Kind.ONLINE:
             line.online = publication
         self._push(line)
-        if message.kind is Kind.OFFLINE:
-            self._remove(line, goodbye=True)
-        else:
-            self._until(lambda: len(line.waiting) <= line.window, self.patience)
+        self._until(lambda: len(line.waiting) <= line.window, self.patience)
 
     def flush(self, patience: float | None = None) -> None:
         """Wait until every message has its PUBACK, for at most so many seconds.
@@ -269,9 +266,9 @@ class Lines:
         line.rest = memoryview(b"")
         self._broken[line] = None
 
-    def _remove(self, line: _Line, *, goodbye: bool) -> None:
+    def _remove(self, line: _Line) -> None:
         self._until(lambda: not line.outstanding, self.patience)
-        self._hang_up(line, goodbye=goodbye)
+        self._hang_up(line, goodbye=False)
         self._broken.pop(line, None)
         del self._lines[line.enterprise, line.gateway]
 

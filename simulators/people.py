@@ -38,9 +38,9 @@ class Behaviour:
 
     after, spread: seconds from hearing a ring to the answer, so much sooner or later. does: what they do, in this
     order. act_after: seconds from the answer before it to "act". misses: chance that a ring is not heard. busy:
-    chance that the line is busy in a slot of BUSY_FOR. wrong_key: chance of a wrong key first. when_told: chance
-    that somebody who is only told confirms all the same. away: [begin, end) in µs in which they hear nothing.
-    offline: [begin, end) in µs in which their network is lost: no ring reaches them, no answer leaves them.
+    chance that the line is busy in a slot of BUSY_FOR. wrong_key: chance of a wrong key first. away:
+    [begin, end) in µs in which they hear nothing. offline: [begin, end) in µs in which their network is lost: no
+    ring reaches them, no answer leaves them. Who is only told does nothing.
 
     Raises:
         ValueError: a chance that is none, a negative time, a window that ends before it begins, an unknown verb.
@@ -53,12 +53,11 @@ class Behaviour:
     misses: float = 0.0
     busy: float = 0.0
     wrong_key: float = 0.0
-    when_told: float = 0.0
     away: tuple[tuple[int, int], ...] = ()
     offline: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("misses", "busy", "wrong_key", "when_told"):
+        for name in ("misses", "busy", "wrong_key"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a chance from 0 to 1, not {getattr(self, name)}")
         for name in ("after", "spread", "act_after"):
@@ -120,14 +119,12 @@ class People:
             return ()
         random = Random(f"{self._seed}/ring/{ring['id']}")
         # All are drawn, used or not, so that no setting shifts the draws of another.
-        missed, told, wrong = random.random(), random.random(), random.random()
+        missed, wrong = random.random(), random.random()
         sooner, noticed = random.uniform(-1, 1), random.uniform(*NOTICED_AFTER)
         wrong_key = random.choice(WRONG_KEYS)
         if _within(behaviour.away, now) or _within(behaviour.offline, now) or missed < behaviour.misses:
             return ()
-        does = behaviour.does
-        if ring["role"] == "told":
-            does = ("confirm",) if told < behaviour.when_told else ()
+        does = () if ring["role"] == "told" else behaviour.does
         before = self._confirmed.get((person, alert))
         if before is not None and _created(ring) <= before:
             return ()
@@ -152,18 +149,18 @@ class People:
                 self._confirmed[person, alert] = answer.at
         return answers
 
-    def line(self, person: str, now: int, ring: str = "") -> Line:
+    def line(self, person: str, now: int) -> Line:
         """What a call to this person meets at ``now``: "off" without a network, or "busy", or "free".
 
-        Busy is drawn anew for every slot of BUSY_FOR seconds (and for every ring's id, where one is given): a
-        product that tries again gets through some time.
+        Busy is drawn anew for every slot of BUSY_FOR seconds: a product that tries again gets through some
+        time.
         """
         behaviour = self._behaviours.get(person)
         if behaviour is None:
             return "free"
         if _within(behaviour.offline, now):
             return "off"
-        draw = Random(f"{self._seed}/line/{person}/{ring}/{now // _us(BUSY_FOR)}").random()
+        draw = Random(f"{self._seed}/line/{person}/{now // _us(BUSY_FOR)}").random()
         return "busy" if draw < behaviour.busy else "free"
 
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulators.plant import Floats, Kind, kind, usual
-from simulators.scenario import Change, Enterprise, Scenario, ScenarioError
+from simulators.scenario import Change, Scenario, ScenarioError, copies, matches
 
 ZONE = 8 * 3600
 """Seconds by which the simulated city's clocks (Asia/Shanghai) are ahead of UTC."""
@@ -41,7 +40,7 @@ class Physics:
         remedies: whether what people do to avert it is done; without, the run shows what would have come.
 
     Raises:
-        ScenarioError: a kind, a design's field, a unit or an input that is not there.
+        ScenarioError: a design with which its kind cannot be.
     """
 
     def __init__(self, scenario: Scenario, *, remedies: bool = True) -> None:
@@ -53,24 +52,30 @@ class Physics:
         for enterprise in scenario.enterprises:
             for id in copies(enterprise):
                 for plant in enterprise.plants:
-                    self.kinds.setdefault(plant.kind, _kind(enterprise, plant.kind))
+                    self.kinds.setdefault(plant.kind, kind(plant.kind))
                     first = counts.get(plant.kind, 0)
-                    ids = plant.ids
-                    self.units += [Unit(id, u, plant.kind, first + at) for at, u in enumerate(ids)]
-                    counts[plant.kind] = first + len(ids)
-                    designs.setdefault(plant.kind, []).append((len(ids), plant.design))
+                    self.units += [Unit(id, u, plant.kind, first + at) for at, u in enumerate(plant.units)]
+                    counts[plant.kind] = first + len(plant.units)
+                    designs.setdefault(plant.kind, []).append((len(plant.units), plant.design))
         self.count = counts
         begins = float((scenario.start // 1_000_000 + ZONE) % 86_400)
         self._designs = {name: _design(self.kinds[name], parts, begins) for name, parts in designs.items()}
+        for name, parts in designs.items():
+            if any(design for _, design in parts):
+                self._try(name)
+        events = [event for event in scenario.timeline if isinstance(event, Change)]
+        if not remedies:
+            events = [
+                event.model_copy(update={"lasts": None}) if event.ended_by else event
+                for event in events
+                if not event.by
+            ]
         self._tracks = [
-            track
-            for event in scenario.timeline
-            if isinstance(event, Change) and (remedies or not event.by)
-            for track in self._track(event)
+            track for event in sorted(events, key=lambda event: event.at) for track in self._track(event)
         ]
 
-    def run(self) -> Iterator[Truth]:
-        """The truth at the start and after every step, to the end. Each call begins anew."""
+    def run(self, beyond: int = 0) -> Iterator[Truth]:
+        """The truth at the start and after every step, to the end and so many µs beyond. Each call begins anew."""
         scenario = self.scenario
         randoms = {name: np.random.default_rng([scenario.seed, *name.encode()]) for name in self.kinds}
         states = {
@@ -78,7 +83,7 @@ class Physics:
             for name, kind in self.kinds.items()
         }
         dt = scenario.step / 1e6
-        for since in range(0, scenario.lasts + 1, scenario.step):
+        for since in range(0, scenario.lasts + beyond + 1, scenario.step):
             inputs = self._inputs(since)
             if since:
                 states = {
@@ -91,12 +96,26 @@ class Physics:
                 {n: k.stages(self._designs[n], states[n], inputs[n]) for n, k in self.kinds.items()},
             )
 
-    def find(self, target: str) -> list[Unit]:
-        """The units that a target of the timeline means. Raises ScenarioError where there is none."""
-        found = [unit for unit in self.units if matches(target, unit.enterprise, unit.id)]
-        if not found:
-            raise ScenarioError(f"timeline: no unit {target!r}")
-        return found
+    def _try(self, name: str) -> None:
+        """Whether there can be units with what the scenario changes of the kind's design."""
+        kind, design, n = self.kinds[name], self._designs[name], self.count[name]
+        random, inputs = np.random.default_rng(0), usual(kind, n)
+        try:
+            with np.errstate(all="ignore"):  # what comes of sizes that cannot be is seen below
+                state = kind.step(design, kind.start(design, n, random), 1.0, inputs, random)
+                signals = kind.measure(design, state, inputs)
+        except (ArithmeticError, ValueError) as error:
+            raise ScenarioError(f"{name}: design: these sizes cannot be: {error}") from error
+        if wrong := [signal for signal, values in signals.items() if not np.isfinite(values).all()]:
+            raise ScenarioError(f"{name}: design: these sizes cannot be: there is no {wrong[0]} with them")
+
+    def of(self, event: Change) -> list[Unit]:
+        """The units to which an event happens."""
+        return [
+            unit
+            for unit in self.units
+            if any(matches(target, unit.enterprise, unit.id) for target in event.units)
+        ]
 
     def _inputs(self, since: int) -> dict[str, dict[str, Floats]]:
         inputs = {name: usual(kind, self.count[name]) for name, kind in self.kinds.items()}
@@ -113,19 +132,11 @@ class Physics:
             end = max(event.at + event.lasts, times[-1])
             times, shares = [*times, end, end + max(event.over, 1)], [*shares, 1.0, 0.0]
         by_kind: dict[str, list[int]] = {}
-        for unit in (unit for target in event.units for unit in self.find(target)):
+        for unit in self.of(event):
             by_kind.setdefault(unit.kind, []).append(unit.index)
         for name, indexes in by_kind.items():
-            known = {input.name: input for input in self.kinds[name].inputs}
             for input, value in event.set.items():
-                if input not in known:
-                    raise ScenarioError(f"timeline: {name} has no input {input!r}; it has {', '.join(known)}")
-                if not known[input].low <= value <= known[input].high:
-                    low, high = known[input].low, known[input].high
-                    raise ScenarioError(
-                        f"timeline: {name}: {input}: {value:g} is not from {low:g} to {high:g}"
-                    )
-                yield _Track(name, input, np.unique(indexes), times, shares, value)
+                yield _Track(name, input, np.array(indexes), times, shares, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,43 +151,22 @@ class _Track:
     value: float
 
 
-def copies(enterprise: Enterprise) -> list[str]:
-    """The ids of an enterprise and all that are like it."""
-    if enterprise.copies == 1:
-        return [enterprise.id]
-    return [f"{enterprise.id}-{number}" for number in range(1, enterprise.copies + 1)]
-
-
-def matches(target: str, enterprise: str, name: str) -> bool:
-    """Whether a target of the timeline means this unit, point or gateway of this enterprise."""
-    if "/" not in target:
-        return fnmatchcase(name, target)
-    return fnmatchcase(f"{enterprise}/{name}", target)
-
-
-def _kind(enterprise: Enterprise, name: str) -> Kind[Any, Any]:
-    try:
-        return kind(name)
-    except KeyError as error:
-        raise ScenarioError(f"{enterprise.id}: {error.args[0]}") from None
-
-
 def _design(
     kind: Kind[Any, Any], parts: Sequence[tuple[int, Mapping[str, Sequence[float] | float]]], begins: float
 ) -> Any:
-    """The kind's design with what the plants change of it, [n] where anything is changed.
+    """The kind's design with what the plants change of it, [n] where units differ.
 
     begins: seconds after local midnight at which it starts, for a kind whose days differ from its nights.
     """
-    known = {field.name for field in fields(kind.design)}
-    changed: dict[str, Floats | float] = {"begins": begins} if "begins" in known else {}
+    types = {field.name: field.type for field in fields(kind.design)}
+    changed: dict[str, Floats | float] = {"begins": begins} if "begins" in types else {}
     for name in {name for _, design in parts for name in design}:
-        if name not in known:
-            raise ScenarioError(f"{kind.name} has no design {name!r}; it has {', '.join(sorted(known))}")
-        default = getattr(kind.design, name)
-        try:
-            values = [np.broadcast_to(np.asarray(design.get(name, default), float), n) for n, design in parts]
-        except ValueError:
-            raise ScenarioError(f"{kind.name}: design {name}: one value, or one for each unit") from None
-        changed[name] = np.concatenate(values)
+        default = changed.get(name, getattr(kind.design, name))
+        values = np.concatenate(
+            [np.broadcast_to(np.asarray(design.get(name, default), float), n) for n, design in parts]
+        )
+        same = bool(np.all(values == values[0]))
+        if types[name] is float and not same:
+            raise ScenarioError(f"{kind.name}: design: {name} has to be the same for all units")
+        changed[name] = float(values[0]) if same else values
     return replace(kind.design, **changed)

@@ -4,6 +4,7 @@ A kind knows nothing of points, gateways, rules or limits. It says what is true:
 wrong, and whoever judges is judged by it.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -88,8 +89,8 @@ class Kind(Generic[D, S]):
     start(design, n, random): the state of n units on an ordinary day; a frozen dataclass of arrays [n, ...].
     step(design, state, dt, inputs, random): the state dt seconds later (any dt from 0.1 s to 60 s), the inputs held
     meanwhile.
-    measure(design, state, inputs): every signal by its name, each [n].
-    stages(design, state, inputs): the Stage of every hazard by its name, each int8 [n].
+    measure(design, state, inputs): the true value of every one of ``signals`` by its name, each [n].
+    stages(design, state, inputs): the Stage of every one of ``hazards`` by its name, each int8 [n].
     """
 
     name: str
@@ -120,6 +121,22 @@ def stage(visible: NDArray[np.bool_], danger: NDArray[np.bool_], harm: NDArray[n
         [np.int8(Stage.HARM), np.int8(Stage.DANGER), np.int8(Stage.VISIBLE)],
         np.int8(0),
     ).astype(np.int8)
+
+
+def towards(value: Floats, target: Floats, dt: float, constant: float | Floats) -> Floats:
+    """What follows a target with a first-order lag of this time constant (s), ``dt`` seconds later; exact while
+    the target is held."""
+    return np.asarray(target + (value - target) * np.exp(-dt / constant))
+
+
+def wander(value: Floats, spread: float | Floats, dt: float, constant: float, draw: Floats) -> Floats:
+    """Ornstein-Uhlenbeck noise about 0, ``dt`` seconds later; exact for any ``dt``.
+
+    spread: its standard deviation in the long run. constant: its correlation time, s. draw: standard normal, [n].
+    Source: D. T. Gillespie, Phys. Rev. E 54 (1996) 2084.
+    """
+    kept = math.exp(-dt / constant)
+    return value * kept + spread * math.sqrt(1 - kept * kept) * draw
 
 
 def kinds() -> tuple[str, ...]:

@@ -83,12 +83,24 @@ def panels(truth: Truth, raised: Iterable[Raised], signals: Signals) -> list[Key
 
     Each danger has its first point before any has its second.
     """
-    parts: list[list[Key]] = [[(part.enterprise, point) for point in part.points] for part in truth.dangers]
+    parts: list[list[Key]] = [
+        [(part.enterprise, point) for point in _points(truth, part)] for part in truth.dangers
+    ]
     rest = [(alert.enterprise, point) for alert in raised if not alert.late for point in alert.points]
     rest += [(part.enterprise, point) for part in truth.excused for point in part.points]
     ranked = [key for rank in zip_longest(*parts) for key in rank if key is not None] + rest
     found = [key for key in dict.fromkeys(ranked) if key in signals.values]
     return (found or list(signals.values))[:MOST]
+
+
+def _points(truth: Truth, danger: Danger) -> tuple[str, ...]:
+    """The points to draw a danger on: of one that only its gateway shows, those that are excused with it."""
+    if danger.points:
+        return danger.points
+    its = (danger.enterprise, danger.gateway)
+    return tuple(
+        point for part in truth.excused if (part.enterprise, part.gateway) == its for point in part.points
+    )
 
 
 def plot(path: Path, truth: Truth, raised: Sequence[Raised], signals: Signals, score: Score) -> None:
@@ -154,6 +166,7 @@ def _title(truth: Truth, score: Score) -> str:
     dangers = {
         "detected": score.detected,
         "too low": score.too_low,
+        "too fast": score.too_fast,
         "late": score.late,
         "missed": score.missed,
     }
@@ -191,7 +204,9 @@ def _panel(
     for stretch in truth.excused:
         if stretch.enterprise == enterprise and point in stretch.points:
             axes.axvspan(stretch.begin / DAY, stretch.end / DAY, color=QUIET, alpha=0.18, linewidth=0)
-    shows = [part for part in truth.dangers if part.enterprise == enterprise and point in part.points]
+    shows = [
+        part for part in truth.dangers if part.enterprise == enterprise and point in _points(truth, part)
+    ]
     outcomes = {one.danger: one for one in score.dangers}
     fresh = [danger for danger in shows if danger.id not in told]
     for danger in shows:
@@ -229,6 +244,8 @@ def _outcome(one: DangerScore) -> str:
         return f"detected after {span(one.delay_to_tier_s)}"
     if one.outcome == "missed":
         return "missed"
+    if one.outcome == "too_fast":
+        return f"too fast to act, warned after {span(one.delay_s)}"
     return f"{one.outcome.replace('_', ' ')}, first alert after {span(one.delay_s)}"
 
 
@@ -241,7 +258,7 @@ def _markers(
     bottom: float,
 ) -> None:
     """The alert's calls, on the curve where they came."""
-    for count, (moment, tier) in enumerate(alert.tiers):
+    for count, (moment, tier) in enumerate(alert.calls):
         before = int(np.searchsorted(time, moment, side="right")) - 1
         value = values[before] if before >= 0 else np.nan
         shape = "X" if judged.verdict == "false" and count == 0 else "^" if count else "o"
@@ -301,8 +318,8 @@ def _legend(truth: Truth) -> "list[Artist]":
         Patch(color=LINE, alpha=0.36, label="people must act"),
         Line2D([], [], color=LINE, linestyle=(0, (5, 2)), linewidth=1.6, label="last moment of use"),
         Patch(color=QUIET, alpha=0.18, label="excused"),
-        mark("o", "alert raised"),
-        mark("^", "alert worsened"),
+        mark("o", "first call"),
+        mark("^", "called again"),
         mark("o", "excused or early", "white", QUIET, 2.0),
         mark("X", "false alert"),
     ]

@@ -1,13 +1,12 @@
 """The points of a scenario: each unit's instrument index, read from the CSV of its kind."""
 
-import csv
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from simulators.credit import made_up
-from simulators.physics import Physics, copies
-from simulators.plant import Kind
-from simulators.scenario import Enterprise, Gateway, Plant, Scenario, ScenarioError, duration
+from simulators.physics import Physics
+from simulators.scenario import Gateway, Plant, Scenario, copies, duration
 
 DEVICE = ("signal", "noise", "resolution", "lag")
 """Columns of the index that say how it measures; the rest are the registry's own, but for those of a group."""
@@ -48,54 +47,32 @@ def credit_codes(scenario: Scenario) -> dict[str, str]:
 
 
 def points(scenario: Scenario, physics: Physics) -> list[Point]:
-    """All points: enterprise by enterprise, gateway by gateway.
-
-    Raises:
-        ScenarioError: a point of the index that is not there, or one that is there twice.
-    """
+    """All points: enterprise by enterprise, gateway by gateway."""
     found = []
     codes = credit_codes(scenario)
-    indexes = {name: list(_index(kind)) for name, kind in physics.kinds.items()}
     unit = dict.fromkeys(physics.kinds, 0)
     for enterprise in scenario.enterprises:
         for id in copies(enterprise):
             own = []
             for plant in enterprise.plants:
-                rows = _rows(enterprise, plant, indexes[plant.kind])
+                rows = _rows(plant)
                 least = _interval(enterprise.gateways[plant.gateway])
-                for name in plant.ids:
+                for name in plant.units:
                     own += [_point(id, codes[id], plant, row, name, unit[plant.kind], least) for row in rows]
                     unit[plant.kind] += 1
-            if len({point.id for point in own}) < len(own):
-                raise ScenarioError(f"{id}: two of its points have the same id: rename one by `names`")
             gateways = list(enterprise.gateways)
             found += sorted(own, key=lambda point: gateways.index(point.gateway))
     return found
 
 
-def _index(kind: Kind[object, object]) -> Iterator[dict[str, str]]:
-    signals = {signal.name for signal in kind.signals}
-    with kind.index.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file, strict=True):
-            if row["signal"] not in signals:
-                raise ScenarioError(f"{kind.index.name}: {kind.name} has no signal {row['signal']!r}")
-            yield row
-
-
-def _rows(enterprise: Enterprise, plant: Plant, index: list[dict[str, str]]) -> list[dict[str, str]]:
+def _rows(plant: Plant) -> list[dict[str, str]]:
     """The rows of the index that the plant's units have, with what the plant changes of them."""
-    known = {row["point"] for row in index}
-    for name in (*plant.without, *plant.registry):
-        if name not in known and name != "*":
-            raise ScenarioError(
-                f"{enterprise.id}: {plant.kind} has no point {name!r}; it has {', '.join(sorted(known))}"
-            )
     every = plant.registry.get("*", {})
+    rows = [row | every | plant.registry.get(row["point"], {}) for row in plant.rows]
+    sizes = Counter(row.get("group") for row in rows)
     return [
-        row | every | plant.registry.get(row["point"], {})
-        for row in index
-        if row["point"] not in plant.without
-    ]
+        row | {"group": ""} if sizes[row.get("group")] == 1 else row for row in rows
+    ]  # nobody to agree with
 
 
 def _interval(gateway: Gateway) -> int:
@@ -111,9 +88,9 @@ def _point(
     texts = {
         column: text.replace("{unit}", unit) for column, text in row.items() if column not in DEVICE and text
     }
-    name = plant.names.get(texts["point"], texts["point"])
+    name = plant.point(row, unit)
     if (interval := texts.get("interval")) and duration(interval) < least:
-        texts["interval"] = f"{least // 1_000_000}s"
+        texts["interval"] = f"{-(-least // 1_000_000)}s"
     columns = {"enterprise": code, "gateway": plant.gateway, **texts, "point": name, "unit": unit}
     return Point(
         enterprise=id,

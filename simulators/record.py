@@ -1,5 +1,7 @@
 """What a run of a scenario leaves behind: the truth, what was raised, and the signals to draw them with."""
 
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,7 +20,7 @@ SAMPLES = 5000
 """So many times are kept of each signal at most: more cannot be drawn."""
 
 FEW = 60
-"""Of so many points all are kept; of more, only those of a danger."""
+"""Of so many points all are kept; of more, only those of units and instruments to which something happens."""
 
 
 class RecordError(ValueError):
@@ -28,12 +30,9 @@ class RecordError(ValueError):
 class Sampler:
     """Keeps what the instruments showed, as far as it is to be drawn."""
 
-    def __init__(self, city: City, truth: Truth) -> None:
-        shown = {(danger.enterprise, point) for danger in truth.dangers for point in danger.points}
-        all_of_them = len(city.points) <= FEW
-        self._kept = [
-            place for place, point in enumerate(city.points) if all_of_them or (point.code, point.id) in shown
-        ]
+    def __init__(self, city: City) -> None:
+        touched = city.touched() if len(city.points) > FEW else set(range(len(city.points)))
+        self._kept = sorted(touched)
         self._points = [city.points[place] for place in self._kept]
         steps = city.scenario.lasts // city.scenario.step + 1
         self._every = -(-steps // SAMPLES)
@@ -58,9 +57,13 @@ class Sampler:
         )
 
 
-def write(folder: Path, truth: Truth, raised: Iterable[Raised], sampler: Sampler) -> None:
-    """Put the record of a run into a folder."""
+def write_truth(folder: Path, truth: Truth) -> None:
+    """Put the truth of a run into a folder, which is known by it from then on."""
     (folder / TRUTH).write_bytes(truths.encode(truth))
+
+
+def write(folder: Path, raised: Iterable[Raised], sampler: Sampler) -> None:
+    """Put what came of it beside the truth."""
     (folder / RAISED).write_bytes(msgspec.json.format(msgspec.json.encode(list(raised))) + b"\n")
     sampler.save(folder / SIGNALS)
 
@@ -77,7 +80,7 @@ def read(folder: Path) -> tuple[Truth, Sequence[Raised], Signals]:
         path = folder / RAISED
         raised = msgspec.json.decode(path.read_bytes(), type=list[Raised])
         path = folder / SIGNALS
-        with np.load(path) as data:
+        with path.open("rb") as file, np.load(file) as data:
             keys = list(zip(data["enterprise"].tolist(), data["point"].tolist(), strict=True))
             signals = Signals(
                 data["time"],
@@ -86,6 +89,8 @@ def read(folder: Path) -> tuple[Truth, Sequence[Raised], Signals]:
             )
     except FileNotFoundError:
         raise RecordError(f"{path} is not there: `fenghuo simulate run` writes it") from None
-    except (msgspec.MsgspecError, ValueError, KeyError) as error:
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror or error}") from error
+    except (msgspec.MsgspecError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RecordError(f"{path}: {error}") from error
     return truth, raised, signals

@@ -7,9 +7,8 @@ from typing import Any
 
 import yaml
 
-from simulators.physics import copies
 from simulators.points import GROUP, Point, credit_codes
-from simulators.scenario import Scenario
+from simulators.scenario import CELLS, Scenario, copies, villages
 
 GRID = {
     "id": "haizhou",
@@ -35,7 +34,6 @@ GRID = {
         )
     ],
 }
-CELLS = ("haizhou", "donghai", "gangkou", "gangdong", "beishan", "shitan", "jingkou")
 
 
 def operator(enterprise: str) -> str:
@@ -52,16 +50,17 @@ def write(folder: Path, scenario: Scenario, points: Sequence[Point]) -> None:
     """Write the folder anew. Everyone's telephone at the simulated exchange is their id."""
     folder.mkdir(parents=True, exist_ok=True)
     codes = credit_codes(scenario)
-    villages = [f"v{number:02d}" for number in range(1, scenario.villages + 1)]
+    further = villages(scenario.villages)
     _yaml(folder / "registry.yaml", {"time_zone": "Asia/Shanghai", "grid": [GRID]})
-    if villages:
+    (folder / "cells.csv").unlink(missing_ok=True)
+    if further:
         rows = [
             {"id": v, "name": f"{number}号社区", "level": "village", "parent": "gangkou"}
-            for number, v in enumerate(villages, 1)
+            for number, v in enumerate(further, 1)
         ]
         _csv(folder / "cells.csv", rows)
     places = {code: operator(id) for id, code in codes.items()}
-    places |= {cell: duty(cell) for cell in (*CELLS, *villages)}
+    places |= {cell: duty(cell) for cell in (*CELLS, *further)}
     people = [
         {"id": person, "name": person, "contacts": [{"channel": "phone", "address": person}]}
         for person in (*places.values(), "admin")
@@ -88,12 +87,12 @@ def _enterprises(scenario: Scenario, codes: dict[str, str], points: Sequence[Poi
         {
             "code": codes[id],
             "name": enterprise.name.replace("{n}", str(number)),
-            "cell": enterprise.cell.replace("{n}", f"{number:02d}"),
+            "cell": enterprise.cells[number - 1],
             "gateways": list(enterprise.gateways),
             "units": [
                 {"id": unit, "name": plant.title.replace("{unit}", unit)}
                 for plant in enterprise.plants
-                for unit in plant.ids
+                for unit in plant.units
             ],
             "groups": list(groups.get(id, {}).values()),
         }

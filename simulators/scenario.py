@@ -1,26 +1,52 @@
 """A scenario: plants, what goes wrong when, who answers; read from YAML by a strict, published schema."""
 
+import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from functools import cache
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
+    ModelWrapValidatorHandler,
     Tag,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from simulators import credit
+from simulators.plant import Kind, kind, kinds
 
 SECOND = 1_000_000
 UNITS = {"ms": 1000, "s": SECOND, "min": 60 * SECOND, "h": 3600 * SECOND, "d": 86_400 * SECOND}
+LONGEST = 366 * UNITS["d"]
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+YEARS = range(2000, 2100)
+"""In which a scenario may begin: whoever hears earlier times, or times far ahead, cannot believe them."""
+
+CELLS = ("haizhou", "donghai", "gangkou", "gangdong", "beishan", "shitan", "jingkou")
+"""The cells of the grid that is written for a scenario, without its villages."""
+
+OURS = ("enterprise", "gateway", "point", "unit", "signal", "noise", "resolution", "lag")
+"""Columns that are no plant's to replace: they say which point it is, or how it measures."""
+
+Place = tuple[str | int, ...]
+Mistakes = Iterable[tuple[Place, str]]
+"""Each with its place within what is checked."""
 
 
 class ScenarioError(ValueError):
@@ -28,21 +54,80 @@ class ScenarioError(ValueError):
 
 
 def duration(text: object) -> int:
-    """µs, from "500ms", "5s", "2min", "1h", "7d", or 0. Raises ValueError for anything else."""
-    if text in (0, "0"):
+    """µs, from "500ms", "5s", "2min", "1h", "7d", or 0. Raises ValueError for anything else, or beyond LONGEST."""
+    if text in ("0", 0) and not isinstance(text, bool):
         return 0
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|min|h|d)", text) if isinstance(text, str) else None
+    found = (
+        re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|min|h|d)", text) if isinstance(text, str) else None
+    )
     if found is None:
         raise ValueError("expected a duration such as 500ms, 5s, 2min, 1h or 7d")
-    return round(float(found[1]) * UNITS[found[2]])
+    micros = round(float(found[1]) * UNITS[found[2]])
+    if micros > LONGEST:
+        raise ValueError("expected a duration of 366d at most")
+    return micros
 
 
-def _moment(text: object) -> object:
+def _span(text: object) -> int:
+    """A duration that is more than none."""
+    if not (micros := duration(text)):
+        raise ValueError("expected a duration of more than 0")
+    return micros
+
+
+def _moment(text: object) -> int:
     """µs UTC, from ISO 8601 with a time zone."""
-    moment = datetime.fromisoformat(text) if isinstance(text, str) else text
-    if not isinstance(moment, datetime) or moment.tzinfo is None:
-        raise ValueError("expected a time with its zone, such as 2026-03-02T10:00:00+08:00")
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or moment.year not in YEARS:
+        raise ValueError(
+            f"expected a time from {YEARS[0]} to {YEARS[-1]} with its zone, such as 2026-03-02T10:00:00+08:00"
+        )
     return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def _unit_ids(units: object) -> object:
+    """Their ids, where it is said how many."""
+    if isinstance(units, int) and not isinstance(units, bool) and 1 <= units <= 9999:
+        return [f"{number:02d}" for number in range(1, units + 1)]
+    if not isinstance(units, list) or not units:
+        raise ValueError("expected a list of ids, or how many, from 1 to 9999")
+    return units
+
+
+def _size(size: object) -> object:
+    """A number, or one for each unit."""
+    values = size if isinstance(size, list) else [size]
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool) and isfinite(v)]
+    if not numbers or len(numbers) < len(values):
+        raise ValueError("expected a number, or a list with one for each unit")
+    return size
+
+
+def _window(window: tuple[int, int]) -> tuple[int, int]:
+    if window[0] >= window[1]:
+        raise ValueError("expected an end that is later than its beginning")
+    return window
+
+
+def _wrong(mistakes: Mistakes) -> ValidationError:
+    return ValidationError.from_exception_data(
+        "scenario",
+        [
+            InitErrorDetails(
+                type=PydanticCustomError("scenario", "{text}", {"text": text}), loc=place, input=None
+            )
+            for place, text in mistakes
+        ],
+    )
+
+
+def _refuse(mistakes: Mistakes) -> None:
+    """Raises ValidationError where there are any."""
+    if found := list(mistakes):
+        raise _wrong(found)
 
 
 Duration = Annotated[
@@ -50,24 +135,52 @@ Duration = Annotated[
     BeforeValidator(duration, json_schema_input_type=str),
     Field(description="500ms, 5s, 2min, 1h or 7d"),
 ]
+Span = Annotated[
+    int,
+    BeforeValidator(_span, json_schema_input_type=str),
+    Field(description="500ms, 5s, 2min, 1h or 7d; more than 0"),
+]
 Moment = Annotated[
     int,
     BeforeValidator(_moment, json_schema_input_type=str),
     Field(description="ISO 8601 with a time zone"),
 ]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.{}-]{1,40}$")]
+Size = Annotated[float | list[float], BeforeValidator(_size, json_schema_input_type=float | list[float])]
+Window = Annotated[tuple[Duration, Duration], Field(strict=False), AfterValidator(_window)]
 Target = Annotated[
     str,
     Field(
-        description="ENTERPRISE/NAME, or NAME alone where there is one enterprise; * stands for anything, "
+        description="ENTERPRISE/NAME, or NAME alone where one enterprise has it; * stands for anything, "
         "gas-3 for the third copy of gas"
     ),
 ]
 Share = Annotated[float, Field(ge=0, le=1)]
+Wrong = Annotated[float, Field(ge=-3e8, le=3e8)]
+
+
+Targets = Annotated[list[Target], Field(min_length=1)]
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _told(cls, data: Any, handler: ModelWrapValidatorHandler["Strict"]) -> "Strict":
+        """Say of a key that is unknown which are known, and of what is no mapping what it should be."""
+        try:
+            return handler(data)
+        except ValidationError as error:
+            known = ", ".join(cls.model_fields)
+            texts = {
+                "extra_forbidden": f"unknown key; there are {known}",
+                "model_type": f"expected a mapping with the keys {known}",
+            }
+            raise _wrong(
+                (found["loc"], texts.get(found["type"], found["msg"].removeprefix("Value error, ")))
+                for found in error.errors()
+            ) from None
 
 
 class Words(Strict):
@@ -80,22 +193,22 @@ class Words(Strict):
 class Clock(Strict):
     """How wrong a gateway's clock is."""
 
-    offset: Annotated[float, Field(description="seconds by which it is ahead (below 0: behind)")] = 0.0
-    drift: Annotated[float, Field(description="millionths by which it is too fast")] = 0.0
+    offset: Annotated[Wrong, Field(description="seconds by which it is ahead (below 0: behind)")] = 0.0
+    drift: Annotated[
+        float, Field(ge=-100_000, le=100_000, description="millionths by which it is too fast")
+    ] = 0.0
 
 
 class Gateway(Strict):
     """One gateway of an enterprise, and how its line is on an ordinary day."""
 
-    every: Annotated[Duration, Field(description="time between two packets; several steps at most")] = SECOND
+    every: Annotated[Span, Field(description="time between two packets: a multiple of the step")] = SECOND
     form: Literal["rows", "columns"] = "rows"
     batch: Annotated[Duration, Field(description="packets are collected for so long into one message")] = 0
     exception: Annotated[
         float, Field(ge=0, description="report by exception: what moved by so many resolutions; 0: all")
     ] = 0.0
-    heartbeat: Annotated[Duration, Field(description="by exception: a reading at least so often")] = (
-        60 * SECOND
-    )
+    heartbeat: Annotated[Span, Field(description="by exception: a reading at least so often")] = 60 * SECOND
     loss: Annotated[Share, Field(description="chance that a message never leaves")] = 0.0
     doubled: Annotated[Share, Field(description="chance that a message is sent twice")] = 0.0
     late: Annotated[Share, Field(description="chance that a message is held up")] = 0.0
@@ -107,27 +220,40 @@ class Plant(Strict):
     """Units of one kind."""
 
     kind: str
-    units: Annotated[list[Id] | int, Field(description="their ids, or how many: 01, 02 ...")]
+    units: Annotated[
+        list[Id],
+        BeforeValidator(_unit_ids, json_schema_input_type=list[Id] | int),
+        Field(description="their ids, or how many: 01, 02 ..."),
+    ]
     title: Annotated[str, Field(description="what the units are called; {unit} is the id")] = "{unit}"
     gateway: Id = "gw1"
     design: Annotated[
-        dict[str, float | list[float]],
+        dict[str, Size],
         Field(
             description="sizes and constants that differ from the kind's; one for all or one for each unit"
         ),
     ] = {}
     without: Annotated[list[str], Field(description="points of the instrument index that are not there")] = []
-    names: Annotated[dict[str, Id], Field(description="other ids for points of the index")] = {}
+    names: Annotated[dict[str, Id], Field(description="other ids for points: TI-R-1: TI-1101")] = {}
     registry: Annotated[
         dict[str, dict[str, str]],
         Field(description="point of the index, or *: columns of the registry to replace"),
     ] = {}
 
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> "Plant":
+        _refuse(_plant(self))
+        return self
+
     @property
-    def ids(self) -> list[str]:
-        if isinstance(self.units, int):
-            return [f"{number:02d}" for number in range(1, self.units + 1)]
-        return self.units
+    def rows(self) -> list[dict[str, str]]:
+        """The rows of the instrument index that its units have; {unit} stands for the unit's id."""
+        return [row for row in index(self.kind) if row["point"] not in self.without]
+
+    def point(self, row: Mapping[str, str], unit: str) -> str:
+        """The id of a unit's point."""
+        id = row["point"].replace("{unit}", unit)
+        return self.names.get(id, id)
 
 
 class Enterprise(Strict):
@@ -139,23 +265,36 @@ class Enterprise(Strict):
     code: Annotated[str, Field(description="credit code; made up if left out")] = ""
     copies: Annotated[int, Field(ge=1, le=2000)] = 1
     gateways: dict[Id, Gateway] = {"gw1": Gateway()}
-    plants: list[Plant]
+    plants: Annotated[list[Plant], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Enterprise":
+        _refuse(_enterprise(self))
+        return self
+
+    @property
+    def cells(self) -> list[str]:
+        """The cell of each copy."""
+        return [self.cell.replace("{n}", f"{number:02d}") for number in range(1, self.copies + 1)]
 
 
 class _Event(Strict):
     at: Annotated[Duration, Field(description="since the start")]
-    lasts: Annotated[Duration | None, Field(description="to the end of the scenario if left out")] = None
+    lasts: Annotated[Span | None, Field(description="to the end of the scenario if left out")] = None
     note: Words | None = None
 
 
 class Change(_Event):
     """What happens to units: a fault, or a remedy where it says by whom."""
 
-    units: list[Target]
+    units: Targets
     set: Annotated[dict[str, float], Field(min_length=1, description="input of the kind: its new value")]
     over: Annotated[Duration, Field(description="how long the change takes; the way back too")] = 0
     by: Annotated[
         str, Field(description="who does it: the truth asks what would have come had nobody done it")
+    ] = ""
+    ended_by: Annotated[
+        str, Field(description="who ends it when it has lasted so long; had nobody, it would have gone on")
     ] = ""
 
 
@@ -166,7 +305,7 @@ OutageKind = Literal["dead", "hung", "restart", "split", "clock", "mad_clock"]
 class Fault(_Event):
     """Instruments that no longer tell the truth."""
 
-    points: list[Target]
+    points: Targets
     fault: FaultKind
     value: Annotated[
         float, Field(description="calibration: span gas; offset: how much; drift: how much an hour")
@@ -181,9 +320,9 @@ class Fault(_Event):
 class Outage(_Event):
     """Gateways that are not heard, or not to be believed."""
 
-    gateways: list[Target]
+    gateways: Targets
     outage: OutageKind
-    by_seconds: Annotated[float, Field(description="clock: ahead by so much; mad_clock: off by up to it")] = (
+    by_seconds: Annotated[Wrong, Field(description="clock: ahead by so much; mad_clock: off by up to it")] = (
         0.0
     )
     within: Annotated[
@@ -194,7 +333,7 @@ class Outage(_Event):
 
 def _which(event: Any) -> str | None:
     """An event is what its telling key says."""
-    keys = event if isinstance(event, dict) else vars(event)
+    keys = event if isinstance(event, dict) else getattr(event, "__dict__", {})
     return next((key for key in ("set", "fault", "outage") if key in keys), None)
 
 
@@ -214,15 +353,15 @@ class Person(Strict):
     who: Annotated[str, Field(description="person id; * stands for anything")]
     after: Annotated[Duration, Field(description="from the ring to the answer")]
     spread: Annotated[Duration, Field(description="so much sooner or later")] = 0
-    does: list[Literal["confirm", "take-over", "act"]] = ["confirm"]
+    does: Annotated[list[Literal["confirm", "take-over", "act"]], Field(min_length=1)] = ["confirm"]
     act_after: Annotated[Duration, Field(description="from the answer to the record of what was done")] = (
         600 * SECOND
     )
     misses: Annotated[Share, Field(description="chance that a call is not heard")] = 0.0
     busy: Annotated[Share, Field(description="chance that the line is busy")] = 0.0
     wrong_key: Annotated[Share, Field(description="chance of a wrong key, and a second try")] = 0.0
-    away: Annotated[list[tuple[Duration, Duration]], Field(description="[from, to): hears nothing")] = []
-    offline: Annotated[list[tuple[Duration, Duration]], Field(description="[from, to): no network")] = []
+    away: Annotated[list[Window], Field(description="[from, to): hears nothing")] = []
+    offline: Annotated[list[Window], Field(description="[from, to): no network")] = []
 
 
 class Scenario(Strict):
@@ -230,12 +369,10 @@ class Scenario(Strict):
 
     title: Words
     about: Annotated[str, Field(description="what it is for, and what a good judge would do")]
-    seed: int = 1
+    seed: Annotated[int, Field(ge=0)] = 1
     start: Moment
-    lasts: Duration
-    step: Annotated[Duration, Field(description="of the physics, and the shortest time between packets")] = (
-        SECOND
-    )
+    lasts: Span
+    step: Annotated[Span, Field(description="of the physics, and the shortest time between packets")] = SECOND
     villages: Annotated[
         int, Field(ge=0, description="so many more cells, v01, v02 ..., below the town gangkou")
     ] = 0
@@ -247,18 +384,241 @@ class Scenario(Strict):
     timeline: list[Event] = []
     people: list[Person] = []
 
-    @model_validator(mode="after")
-    def _whole(self) -> "Scenario":
-        for enterprise in self.enterprises:
-            for name, gateway in enterprise.gateways.items():
-                if gateway.every % self.step:
-                    raise ValueError(f"{enterprise.id}/{name}: every: not a multiple of the scenario's step")
+    @field_validator("step")
+    @classmethod
+    def _possible(cls, step: int) -> int:
+        if not SECOND // 10 <= step <= 60 * SECOND:
+            raise ValueError("expected from 100ms to 1min")
+        return step
+
+    @field_validator("enterprises")
+    @classmethod
+    def _apart(cls, enterprises: list[Enterprise], info: ValidationInfo) -> list[Enterprise]:
+        _refuse(_enterprises(enterprises, info.data))
+        return enterprises
+
+    @field_validator("timeline")
+    @classmethod
+    def _there(cls, timeline: list[Event], info: ValidationInfo) -> list[Event]:
+        if "enterprises" in info.data:
+            _refuse(_timeline(timeline, info.data["enterprises"], info.data.get("lasts", LONGEST)))
+        return timeline
+
+
+# -- what a file means together ----------------------------------------------------------------------
+
+
+@cache
+def index(name: str) -> list[dict[str, str]]:
+    """The instrument index of a kind, a row for each point."""
+    with kind(name).index.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def copies(enterprise: Enterprise) -> list[str]:
+    """The ids of an enterprise and all that are like it."""
+    if enterprise.copies == 1:
+        return [enterprise.id]
+    return [f"{enterprise.id}-{number}" for number in range(1, enterprise.copies + 1)]
+
+
+def villages(count: int) -> list[str]:
+    """The ids of so many further cells."""
+    return [f"v{number:02d}" for number in range(1, count + 1)]
+
+
+def matches(target: str, enterprise: str, name: str) -> bool:
+    """Whether a target of the timeline means this unit, point or gateway of this enterprise."""
+    if "/" not in target:
+        return fnmatchcase(name, target)
+    return fnmatchcase(f"{enterprise}/{name}", target)
+
+
+def _plant(plant: Plant) -> Mistakes:
+    if plant.kind not in kinds():
+        yield ("kind",), f"no kind of plant is called {plant.kind!r}; there are {', '.join(kinds())}"
+        return
+    if twice := _twice(plant.units):
+        yield ("units",), f"{twice} is there twice"
+    sizes = {field.name: field for field in fields(kind(plant.kind).design)}
+    for name, size in plant.design.items():
+        if name not in sizes or isinstance(sizes[name].default, tuple):
+            there = sorted(n for n, field in sizes.items() if not isinstance(field.default, tuple))
+            yield ("design", name), f"{plant.kind} has no such size; it has {', '.join(there)}"
+        elif isinstance(size, list) and (sizes[name].type is float or len(size) != len(plant.units)):
+            yield ("design", name), f"expected one number, or one for each of {len(plant.units)} units"
+    points = [row["point"] for row in index(plant.kind)]
+    known = f"{plant.kind} has {', '.join(points)}"
+    for number, name in enumerate(plant.without):
+        if name not in points:
+            yield ("without", number), f"no point {name!r}; {known}"
+    if not plant.rows:
+        yield ("without",), "no point is left"
+    ids = {row["point"].replace("{unit}", unit) for row in plant.rows for unit in plant.units}
+    for name in plant.names:
+        if name not in ids:
+            yield ("names", name), f"no point {name!r}; there are {_some(ids)}"
+    for name, columns in plant.registry.items():
+        if name not in points and name != "*":
+            yield ("registry", name), f"no point {name!r}; {known}"
+        for column, text in columns.items():
+            if wrong := _column(column, text):
+                yield ("registry", name, column), wrong
+
+
+def _column(name: str, text: str) -> str:
+    """What is wrong with a column of the registry, as far as a city has to know it."""
+    if name in OURS:
+        return "is not the registry's to say"
+    try:
+        if name in ("range_low", "range_high"):
+            return "" if isfinite(float(text or "nan")) else "expected a number"
+        if name in ("group_tolerance", "group_delay") and not text:
+            return "expected a value"
+        if name == "interval" and text:
+            duration(text)
+    except ValueError:
+        return "expected a duration such as 5s" if name == "interval" else "expected a number"
+    return ""
+
+
+def _enterprise(enterprise: Enterprise) -> Mistakes:
+    if enterprise.code and enterprise.copies > 1:
+        yield ("code",), f"{enterprise.copies} copies cannot have one code: leave it out"
+    elif enterprise.code and not credit.valid(enterprise.code):
+        yield ("code",), "expected 18 digits and capitals, the last of them the check character of GB 32100"
+    used = {plant.gateway for plant in enterprise.plants}
+    for name in enterprise.gateways:
+        if name not in used:
+            yield ("gateways", name), "no plant sends by it"
+    units: set[str] = set()
+    points: set[str] = set()
+    for number, plant in enumerate(enterprise.plants):
+        place: Place = ("plants", number)
+        if plant.gateway not in enterprise.gateways:
+            known = ", ".join(enterprise.gateways)
+            yield (*place, "gateway"), f"no gateway {plant.gateway!r}; there are {known or 'none'}"
+        if double := sorted(units.intersection(plant.units)):
+            yield (*place, "units"), f"{double[0]} is a unit of another plant too"
+        units.update(plant.units)
+        own = [plant.point(row, unit) for unit in plant.units for row in plant.rows]
+        if again := _twice([*points, *own]):
+            yield place, f"two points have the id {again}: rename one by `names`"
+        points.update(own)
+
+
+def _enterprises(enterprises: Sequence[Enterprise], data: Mapping[str, Any]) -> Mistakes:
+    """data: what of the scenario was right so far."""
+    ids: set[str] = set()
+    codes: set[str] = set()
+    cells = {*CELLS, *villages(data.get("villages", 0))}
+    for number, enterprise in enumerate(enterprises):
+        for name, gateway in enterprise.gateways.items():
+            if gateway.every % data.get("step", gateway.every):
+                yield (number, "gateways", name, "every"), "expected a multiple of the scenario's step"
+        own = copies(enterprise)
+        if double := sorted(ids.intersection(own)):
+            yield (number, "id"), f"{double[0]} is another enterprise too"
+        ids.update(own)
+        if enterprise.code in codes:
+            yield (number, "code"), f"{enterprise.code} is another enterprise's code too"
+        codes.update([enterprise.code] if enterprise.code else [])
+        missing = [cell for cell in enterprise.cells if cell not in cells]
+        if missing and not data.get("registry") and "villages" in data:
+            yield (number, "cell"), f"no cell {missing[0]!r}; there are {_some(cells)}"
+
+
+def _timeline(timeline: Sequence[Event], enterprises: Sequence[Enterprise], lasts: int) -> Mistakes:
+    units: list[tuple[str, str, str]] = []  # enterprise, unit, kind
+    points: list[tuple[str, str, str]] = []  # enterprise, point, ""
+    gateways: list[tuple[str, str, str]] = []
+    for enterprise in enterprises:
+        for id in copies(enterprise):
+            gateways += [(id, name, "") for name in enterprise.gateways]
             for plant in enterprise.plants:
-                if plant.gateway not in enterprise.gateways:
-                    raise ValueError(f"{enterprise.id}: gateway {plant.gateway} is not among its gateways")
-        if not 100_000 <= self.step <= 60 * SECOND:
-            raise ValueError("step: from 100ms to 1min")
-        return self
+                units += [(id, unit, plant.kind) for unit in plant.units]
+                points += [(id, plant.point(row, unit), "") for unit in plant.units for row in plant.rows]
+    seen: set[tuple[str, ...]] = set()
+    for number, event in enumerate(timeline):
+        place = (number, tag := str(_which(event)))
+        what, targets, there = {
+            "set": ("unit", "units", units),
+            "fault": ("point", "points", points),
+            "outage": ("gateway", "gateways", gateways),
+        }[tag]
+        if event.at >= lasts:
+            yield (*place, "at"), "expected a time before the end of the scenario"
+        found: set[tuple[str, str, str]] = set()
+        for at, target in enumerate(getattr(event, targets)):
+            meant = [one for one in there if matches(target, *one[:2])]
+            if not meant:
+                names = _some(f"{one[0]}/{one[1]}" for one in there)
+                yield (*place, targets, at), f"no {what} {target!r}; there are {names}"
+            owners = {one[0] for one in meant}
+            if "/" not in target and len(owners) > 1:
+                yield (*place, targets, at), f"{target} is of {_some(owners)}: expected ENTERPRISE/{target}"
+            found.update(meant)
+        if isinstance(event, Change):
+            for name, value in event.set.items():
+                for of in sorted({one[2] for one in found}):
+                    if wrong := _input(kind(of), name, value):
+                        yield (*place, "set", name), wrong
+            continue
+        how: str = event.fault if isinstance(event, Fault) else event.outage
+        key = "value" if isinstance(event, Fault) else "by_seconds"
+        if how in ("offset", "drift", "clock", "mad_clock") and not getattr(event, key):
+            yield (*place, key), f"expected by how much the {what} is wrong"
+        if isinstance(event, Outage):
+            how = "clock" if "clock" in how else "gateway"
+        own = {(how, str(event.at // SECOND), *one) for one in found}
+        if double := sorted(seen & own):
+            yield place, f"{double[0][3]}: the same begins there in the same second already"
+        seen |= own
+
+
+def _input(kind: Kind[Any, Any], name: str, value: float) -> str:
+    """What is wrong with an input's new value."""
+    found = next((input for input in kind.inputs if input.name == name), None)
+    if found is None:
+        return f"{kind.name} has no input {name!r}; it has {', '.join(input.name for input in kind.inputs)}"
+    if not found.low <= value <= found.high:
+        return f"{kind.name}: {value:g} is not from {found.low:g} to {found.high:g}"
+    return ""
+
+
+def _twice(names: Iterable[str]) -> str:
+    """The first that is there twice, or ""."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return ""
+
+
+def _some(names: Iterable[str], most: int = 12) -> str:
+    all_of_them = sorted(set(names))
+    return ", ".join(all_of_them[:most]) + (" ..." if len(all_of_them) > most else "")
+
+
+# -- the file ----------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML: no anchors, no tags, and times are text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 the base's own kind of attribute
+        first: [found for found in resolvers if found[0] != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "anchor", None) or getattr(event, "tag", None):
+            raise yaml.MarkedYAMLError(
+                problem="expected neither anchor, alias nor tag", problem_mark=event.start_mark
+            )
+        return super().compose_node(parent, index)
 
 
 def read(path: Path) -> Scenario:
@@ -267,30 +627,49 @@ def read(path: Path) -> Scenario:
     Raises:
         ScenarioError: it is none; every mistake with its line. OSError: it cannot be read.
     """
+    lines: dict[Place, int] = {}
+    mistakes: list[tuple[int, str]] = []
     try:
-        text = path.read_text("utf-8")
-        data = yaml.safe_load(text)
-        lines = dict(_lines(yaml.compose(text, Loader=yaml.SafeLoader)))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        loader = _Loader(path.read_text("utf-8"))
+        node = loader.get_single_node()
+        data = loader.construct_document(node) if node else None
+        twice: set[Place] = set()
+        for place, line in _lines(node):
+            if place in lines:
+                twice.add(place)
+                if place[:-1] not in twice:
+                    mistakes.append((line, f"{_spelt(place)}is there twice"))
+            lines.setdefault(place, line)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ScenarioError(f"{path}:{line}: not YAML: {error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ScenarioError(f"{path}: not YAML: {error}") from None
     try:
-        return Scenario.model_validate(data)
+        found = Scenario.model_validate(data)
     except ValidationError as error:
-        mistakes = dict.fromkeys(_mistake(path, lines, found) for found in error.errors())
-        raise ScenarioError("\n".join(mistakes)) from None
+        mistakes += [_mistake(lines, one["loc"], one["msg"]) for one in error.errors()]
+    else:
+        if found.registry and not (path.parent / found.registry).is_dir():
+            mistakes.append((lines["registry",], f"registry: no folder {found.registry!r} beside this file"))
+        if not mistakes:
+            return found
+    raise ScenarioError("\n".join(f"{path}:{line}: {text}" for line, text in sorted(set(mistakes))))
 
 
-def _mistake(path: Path, lines: dict[tuple[Any, ...], int], found: Any) -> str:
-    place = found["loc"]
+def _mistake(lines: Mapping[Place, int], place: Place, text: str) -> tuple[int, str]:
     if len(place) > 2 and place[0] == "timeline":
         place = (*place[:2], *place[3:])  # without the tag of the union
     known = next((place[:end] for end in range(len(place), -1, -1) if place[:end] in lines), ())
-    where = ".".join(str(part) for part in place)
-    return f"{path}:{lines.get(known, 1)}: {where + ': ' if where else ''}{found['msg'].removeprefix('Value error, ')}"
+    return lines.get(known, 1), f"{_spelt(place)}{text}"
 
 
-def _lines(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], int]]:
-    """Where in the file each key and entry stands."""
+def _spelt(place: Place) -> str:
+    return ".".join(str(part) for part in place) + (": " if place else "")
+
+
+def _lines(node: Any, place: Place = ()) -> Iterator[tuple[Place, int]]:
+    """Where in the file each key and entry stands; a key that is there twice comes twice."""
     if node is None:
         return
     yield place, node.start_mark.line + 1

@@ -1,6 +1,7 @@
 """How good the alerts of a run were, by the truth: dangers told of in time or not, and calls for nothing."""
 
-from collections.abc import Iterable, Sequence, Set
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
@@ -11,9 +12,10 @@ from simulators.truth import EARLY, SECOND, Danger, Stretch, Tier, Truth, heard,
 
 DAY = 86_400 * SECOND
 
-Outcome = Literal["detected", "too_low", "late", "missed"]
+Outcome = Literal["detected", "too_low", "too_fast", "late", "missed"]
 """Of a danger. detected: an alert of at least its tier came while it was of use. too_low: an alert came then, but
-none of its tier. late: the first came when it was of no more use. missed: none came."""
+none of its tier. too_fast: one came before the harm, and the harm sooner than anybody could have acted. late: the
+first came when it was of no more use. missed: none came."""
 
 Verdict = Literal["attributed", "excused", "early", "false"]
 """Of an alert, by when it was raised: what it is first in this order."""
@@ -24,12 +26,12 @@ _WORSE: dict[Tier, int] = {"IV": 1, "III": 2, "II": 3, "I": 4}
 class Raised(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An alert that the product raised, as the run wrote it down. Times in µs; None is "not".
 
-    points: ids of the points that it is of. gateway: "" or the id of the gateway that it is of.
-    tiers: (time, tier) of its raising and of every worsening, in order: the times at which people were called.
+    points: ids of the points that it is of. gateway: "" or the id of the gateway that it is of. device: it is about
+    how something measures or sends, not about what is measured.
+    calls: (time, tier) of every time that people were called: when the first of their phones rang, in order.
+    tier: the worst that it came to.
     since: event time at which its condition first held. rung: the highest that was asked.
     late: it was only recorded, from evidence that came too late to call anybody: no alert.
-
-    Raises ValueError if the first of the tiers is not that of its raising.
     """
 
     id: str
@@ -38,22 +40,15 @@ class Raised(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     subject: str
     points: tuple[str, ...]
     gateway: str = ""
-    tiers: tuple[tuple[int, Tier], ...]
+    device: bool = False
+    calls: tuple[tuple[int, Tier], ...]
+    tier: Tier
     raised: int
     since: int
     ended: int | None = None
     confirmed: int | None = None
     rung: int = 0
     late: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.tiers or self.tiers[0][0] != self.raised:
-            raise ValueError(f"alert {self.id} says no tier for the time at which it was raised")
-
-    @property
-    def tier(self) -> Tier:
-        """The worst that it came to."""
-        return max((tier for _, tier in self.tiers), key=_WORSE.__getitem__)
 
 
 class DangerScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,16 +86,18 @@ class AlertScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A run by its truth.
 
-    detected to missed count dangers, attributed to false alerts; recorded: items that were no alerts.
+    detected to missed count dangers (see Outcome), attributed to false alerts; recorded: items that were no alerts.
     median_delay_s, max_delay_s: seconds until the first alert, of the dangers that had one, late ones too.
-    alarms_per_day: false alerts of any tier in an enterprise's quiet time, for each day of it, over all
-    enterprises; most_alarms_per_day: of the enterprise that had most. None if there was no quiet time.
+    quiet_days: in which nothing should have rung, of all enterprises together.
+    alarms_per_day: early and false alerts of any tier for each enterprise and day of the run;
+    most_alarms_per_day: of the enterprise that had most.
     """
 
     scenario: str
     seed: int
     detected: int
     too_low: int
+    too_fast: int
     late: int
     missed: int
     attributed: int
@@ -110,8 +107,9 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     recorded: int
     median_delay_s: float | None
     max_delay_s: float | None
-    alarms_per_day: float | None
-    most_alarms_per_day: float | None
+    quiet_days: float
+    alarms_per_day: float
+    most_alarms_per_day: float
     dangers: tuple[DangerScore, ...]  # in the truth's order
     alerts: tuple[AlertScore, ...]  # in the order of their raising
 
@@ -119,10 +117,10 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 def score(truth: Truth, raised: Iterable[Raised]) -> Score:
     """What the alerts were by the truth; their order does not matter.
 
-    An alert is of a danger if it has one of its points or its gateway and calls people while it can come of
-    it. Calls are the raising and every worsening, since an alert that is on is not raised again: so the
-    worsening of one that rang before for nothing counts, and one that rang before for a reason, or early, and
-    is still on, counts from the first moment at which the danger could be known.
+    An alert is of a danger if it has one of its points, or is of its gateway, and calls people while it can come
+    of it. What is about a device is of no danger of a plant: it is excused beside one. An alert that is on is not
+    raised again: one that rang early, or that nobody has confirmed when the danger can first be known, counts from
+    that moment.
 
     Raises ValueError if two alerts have one id, or one is of an enterprise that the truth does not know.
     """
@@ -142,27 +140,31 @@ def score(truth: Truth, raised: Iterable[Raised]) -> Score:
     for stretch in truth.excused:
         parts[stretch.enterprise].excused.append(stretch)
     verdicts = [_verdict(truth, parts[alert.enterprise], alert) for alert in alerts]
-    true = {alert.id for alert, verdict in zip(alerts, verdicts, strict=True) if verdict != "false"}
     called: dict[str, list[str]] = {alert.id: [] for alert in alerts}
     dangers: list[DangerScore] = []
     for danger in truth.dangers:
         calls = [
             (time, alert, tier)
             for alert in of[danger.enterprise]
-            for time, tier in _calls(truth, danger, alert, alert.id in true)
+            for time, tier in _calls(truth, danger, alert)
         ]
         for identity in {alert.id for _, alert, _ in calls}:
             called[identity].append(danger.id)
         dangers.append(_danger(danger, calls))
     outcomes = [danger.outcome for danger in dangers]
     delays = [danger.delay_s for danger in dangers if danger.delay_s is not None]
-    alarms = [_alarms(truth, enterprise, its, true) for enterprise, its in of.items()]
-    days = sum(time for _, time in alarms) / DAY
+    wrong = Counter(
+        alert.enterprise
+        for alert, verdict in zip(alerts, verdicts, strict=True)
+        if verdict in ("early", "false")
+    )
+    days = (truth.end - truth.begin) / DAY
     return Score(
         scenario=truth.scenario,
         seed=truth.seed,
         detected=outcomes.count("detected"),
         too_low=outcomes.count("too_low"),
+        too_fast=outcomes.count("too_fast"),
         late=outcomes.count("late"),
         missed=outcomes.count("missed"),
         attributed=verdicts.count("attributed"),
@@ -172,8 +174,9 @@ def score(truth: Truth, raised: Iterable[Raised]) -> Score:
         recorded=len(items) - len(alerts),
         median_delay_s=median(delays) if delays else None,
         max_delay_s=max(delays, default=None),
-        alarms_per_day=sum(count for count, _ in alarms) / days if days else None,
-        most_alarms_per_day=max((count / (time / DAY) for count, time in alarms if time), default=None),
+        quiet_days=sum(end - begin for one in truth.enterprises for begin, end in quiet(truth, one)) / DAY,
+        alarms_per_day=sum(wrong.values()) / days / max(len(truth.enterprises), 1),
+        most_alarms_per_day=max(wrong.values(), default=0) / days,
         dangers=tuple(dangers),
         alerts=tuple(
             AlertScore(
@@ -196,6 +199,7 @@ HEADER = (
     "dangers",
     "detected",
     "too low",
+    "too fast",
     "late",
     "missed",
     "median delay",
@@ -214,15 +218,12 @@ def table(scores: Iterable[Score]) -> list[tuple[str, ...]]:
             one.scenario,
             str(one.seed),
             str(len(one.dangers)),
-            *(str(count) for count in (one.detected, one.too_low, one.late, one.missed)),
+            *(str(count) for count in (one.detected, one.too_low, one.too_fast, one.late, one.missed)),
             span(one.median_delay_s),
             span(one.max_delay_s),
             str(one.early),
             str(one.false),
-            *(
-                "–" if rate is None else f"{rate:.2f}"
-                for rate in (one.alarms_per_day, one.most_alarms_per_day)
-            ),
+            *(f"{rate:.2f}" for rate in (one.alarms_per_day, one.most_alarms_per_day)),
         )
         for one in scores
     ]
@@ -257,38 +258,41 @@ def _within(time: int, intervals: Iterable[tuple[int, int]]) -> bool:
 
 
 def _shows(alert: Raised, part: Danger | Stretch) -> bool:
-    """Whether the alert is of a point or the gateway of this danger or disturbance in its enterprise."""
+    """Whether the alert is of a point or the gateway of this danger or disturbance."""
+    if alert.enterprise != part.enterprise:
+        return False
     return not set(alert.points).isdisjoint(part.points) or (
         alert.gateway != "" and alert.gateway == part.gateway
     )
 
 
-def _alarms(truth: Truth, enterprise: str, alerts: Iterable[Raised], true: Set[str]) -> tuple[int, int]:
-    """How many false alerts the enterprise had in its quiet time, and how long that was."""
-    free = quiet(truth, enterprise)
-    rang = [alert for alert in alerts if alert.id not in true and _within(alert.raised, free)]
-    return len(rang), sum(end - begin for begin, end in free)
+def _tells(alert: Raised, danger: Danger) -> bool:
+    """Whether the alert speaks of this danger: of the plant's by what is measured, of blindness by anything."""
+    return _shows(alert, danger) and (not alert.device or danger.hazard.startswith("blind."))
 
 
 def _verdict(truth: Truth, parts: _Parts, alert: Raised) -> Verdict:
-    dangers = [danger for danger in parts.dangers if _shows(alert, danger)]
-    if any(_within(alert.raised, [heard(truth, danger)]) for danger in dangers):
+    parted: tuple[Danger | Stretch, ...] = (*parts.dangers, *parts.excused)
+    near = [part for part in parted if _shows(alert, part)]
+    of = [danger for danger in parts.dangers if _tells(alert, danger)]
+    if any(_within(alert.raised, [heard(truth, danger)]) for danger in of):
         return "attributed"
-    if any(_within(alert.raised, [heard(truth, part)]) for part in parts.excused if _shows(alert, part)):
+    if any(_within(alert.raised, [heard(truth, part)]) for part in near):
         return "excused"
-    if any(danger.earliest - EARLY <= alert.raised < danger.earliest for danger in dangers):
+    if any(danger.earliest - EARLY <= alert.raised < danger.earliest for danger in of):
         return "early"
     return "false"
 
 
-def _calls(truth: Truth, danger: Danger, alert: Raised, true: bool) -> list[tuple[int, Tier]]:
-    """When the alert called people to the danger, and with which tier. true: its raising was not false."""
-    if not _shows(alert, danger):
+def _calls(truth: Truth, danger: Danger, alert: Raised) -> list[tuple[int, Tier]]:
+    """When the alert called people to the danger, and with which tier."""
+    if not _tells(alert, danger):
         return []
     begin, end = heard(truth, danger)
-    calls = [(time, tier) for time, tier in alert.tiers if begin <= time < end]
-    if true and (alert.ended is None or alert.ended > begin):
-        calls[:0] = [(begin, tier) for time, tier in alert.tiers if time < begin]
+    calls = [(time, tier) for time, tier in alert.calls if begin <= time < end]
+    since = 0 if alert.confirmed is None or alert.confirmed > begin else begin - EARLY
+    if alert.ended is None or alert.ended > begin:
+        calls[:0] = [(begin, tier) for time, tier in alert.calls if since <= time < begin]
     return calls
 
 
@@ -300,6 +304,8 @@ def _danger(danger: Danger, calls: list[tuple[int, Raised, Tier]]) -> DangerScor
         outcome = "missed"
     elif calls[0][0] > danger.latest:
         outcome = "late"
+    elif not danger.in_time:
+        outcome = "too_fast"
     else:
         outcome = "detected" if at_tier and at_tier[0] <= danger.latest else "too_low"
     first = calls[0][1] if calls else None

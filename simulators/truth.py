@@ -22,7 +22,7 @@ APART = 10 * MINUTE
 EARLY = 10 * MINUTE
 """So long before a danger could be known an alert of its points may come and be called early, not false."""
 
-GRACE = 15 * MINUTE
+GRACE = 5 * MINUTE
 """So long after a danger or disturbance is over an alert may still come of it: delays, and evidence that is late."""
 
 Tier = Literal["I", "II", "III", "IV"]
@@ -31,11 +31,13 @@ Tier = Literal["I", "II", "III", "IV"]
 class Danger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A time at which people must act, and what of it they can see.
 
-    points: ids of the points that show it, of its enterprise; for a gateway that is dead all its points.
-    gateway: "" or the id of the gateway whose own alerts show it too.
+    points: ids of the points that show it, of its enterprise; none where only the alerts of its gateway do.
+    gateway: "" or the id of the gateway whose own alerts show it.
     earliest: the first moment at which anybody with perfect instruments could know.
     danger: from when people must act. latest: the last moment at which an alert is of use.
     ended: when it was over in fact, None if it was not. harm: when harm would have come had nobody acted.
+    in_time: False where that is sooner than people could have acted, from the first moment at which anybody could
+    know: then they can only be warned, and ``latest`` is the harm itself or the end before it.
     why: how ``latest`` was derived, a sentence.
 
     Raises ValueError if it ends, or an alert is no more of use, before anybody could know of it.
@@ -55,6 +57,7 @@ class Danger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     latest: int
     ended: int | None = None
     harm: int | None = None
+    in_time: bool = True
     why: str
 
     def __post_init__(self) -> None:
@@ -276,21 +279,21 @@ def _danger(
     assert spell.danger is not None
     came = [other.harm for other in unaided if other.harm is not None and other.harm >= spell.begin]
     harm = min(came, default=spell.harm)
-    response = round(hazard.response * SECOND)
     needed = f"{hazard.response / 60:g} min that people need"
+    in_time = True
     if harm is None:
         lasting = [other for other in (*unaided, spell) if other.danger is not None]
         latest = max(end if other.calm is None else other.calm for other in lasting)
         why = "No harm would have come: an alert is of use as long as the danger lasts where nobody acts."
-    elif harm - response > spell.danger:
-        latest = harm - response
-        why = f"The moment at which harm would have come had nobody acted, less the {needed}."
     else:
-        latest = harm
-        why = f"The moment at which harm would have come had nobody acted; it came sooner than the {needed}."
+        latest = harm - round(hazard.response * SECOND)
+        why = f"The moment at which harm would have come had nobody acted, less the {needed}."
+        if latest < spell.begin:
+            latest, in_time = harm, False
+            why = f"Harm came sooner than the {needed}: nobody could have been told in time, only warned."
     if spell.calm is not None and spell.calm < latest:
         latest = spell.calm
-        why = "The end of the danger: people had averted it by then."
+        why = "The end of the danger: an alert is of no more use."
     return Danger(
         id=f"{unit.enterprise}/{unit.unit}/{hazard.name}/{count}",
         enterprise=unit.enterprise,
@@ -305,5 +308,6 @@ def _danger(
         latest=latest,
         ended=spell.calm,
         harm=harm,
+        in_time=in_time,
         why=why,
     )

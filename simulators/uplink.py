@@ -29,7 +29,6 @@ class Kind(StrEnum):
 
     READINGS = "readings"
     ONLINE = "online"
-    OFFLINE = "offline"
     LOST = "lost"
 
 
@@ -37,8 +36,8 @@ class Kind(StrEnum):
 class Message:
     """What goes to the broker at ``at`` (µs, true time).
 
-    topic: all of it. ONLINE and OFFLINE are retained. LOST has the topic and payload of the last will, which
-    the broker publishes.
+    topic: all of it. ONLINE is retained. LOST has the topic and payload of the last will, which the broker
+    publishes.
     """
 
     at: int
@@ -53,12 +52,12 @@ class Message:
 class Uplink:
     """How a gateway sends. Times in seconds, chances from 0 to 1.
 
-    every, phase: a packet of the readout at each time that is ``phase`` after a multiple of ``every``; where
-    no readout is made then, of the next one. form: "rows" or "columns".
+    every: a packet of the readout at each multiple of ``every``; where no readout is made then, of the next
+    one. form: "rows" or "columns".
     batch: packets are collected and sent as one list message once in so long; 0 sends each by itself.
     exception: send by exception: only points that moved by more than their deadband since they were last
-    sent, or were last sent ``heartbeat`` or longer ago, or came to have or to lack a value. A number is
-    multiples of the point's resolution; an array is the deadband of each point of the gateway. None sends all.
+    sent, or were last sent ``heartbeat`` or longer ago, or came to have or to lack a value. The deadband is
+    so many times the point's resolution. None sends all.
     loss, doubled, late: chances that a message never leaves, is sent twice, leaves ``late_by`` later; they
     do not touch what was kept while the network was cut.
     clock_offset: how far the clock is ahead. clock_drift: how fast it gains, ppm since the first step.
@@ -68,10 +67,9 @@ class Uplink:
     """
 
     every: float = 1.0
-    phase: float = 0.0
     form: str = "columns"
     batch: float = 0.0
-    exception: float | Floats | None = None
+    exception: float | None = None
     heartbeat: float = 60.0
     loss: float = 0.0
     doubled: float = 0.0
@@ -94,7 +92,7 @@ class Outage:
     """Something that is wrong with a gateway from begin until before end (µs).
 
     kind: "dead" has no power: the broker publishes its last will, and what it kept is gone. "restart" is the same
-    but short; both say online when they are back. ``orderly``: says offline before it goes.
+    but short; both say online when they are back.
     "hung" stays connected, sends nothing and keeps nothing. "split" has no network: it measures on, and sends
     what it kept when it is back. "clock": the time jumps by ``by`` seconds; with ``mad`` each packet's
     time is off by a random amount within +-by.
@@ -108,7 +106,6 @@ class Outage:
     end: int
     by: float = 0.0
     mad: bool = False
-    orderly: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -160,12 +157,12 @@ class Uplinks:
 
     Args:
         stations: no two with a point in common; points that nobody has are not sent.
-        resolution: of all points, [p]; needed where an ``exception`` is a number.
+        resolution: of all points, [p]; needed where there is an ``exception``.
         random: what chances are drawn from; nobody else may draw from it.
 
     Raises:
         ValueError: stations that share points, a gateway too big for one message, or an exception without
-            the resolution or of another length.
+            the resolution.
     """
 
     def __init__(
@@ -188,7 +185,6 @@ class Uplinks:
                 raise ValueError(f"{who}: {end - begin} points may not fit into one message")
             self._owner[begin:end] = g
         self._every = _micros(uplink.every for uplink in uplinks)
-        self._phase = _micros(uplink.phase for uplink in uplinks)
         self._batch = _micros(uplink.batch for uplink in uplinks)
         self._batches = self._batch > 0
         self._offset = _micros(uplink.clock_offset for uplink in uplinks)
@@ -240,7 +236,7 @@ class Uplinks:
         lots = self._random.random((4, len(self.stations)))
         fates: NDArray[np.bool_] = (lots[:3] < self._chances).T
         unlucky: list[bool] = np.any(fates, axis=1).tolist()
-        slot = (t - self._phase) // self._every
+        slot = t // self._every
         due = (slot != self._slot) & self._measuring
         self._slot = slot
         times = self._times(t, lots[3]).tolist()
@@ -261,7 +257,7 @@ class Uplinks:
             sent = self._messages(g, t, [Packet(times[g], points, values)])
             messages += self._befall(g, sent, fates[g]) if unlucky[g] else sent
         if self._batches.any():
-            slot = (t - self._phase) // np.where(self._batches, self._batch, 1)
+            slot = t // np.where(self._batches, self._batch, 1)
             for g in np.flatnonzero(self._batches & (slot != self._batch_slot)).tolist():
                 if self._connected[g]:
                     messages += self._befall(g, self._messages(g, t, self._take(g)), fates[g])
@@ -276,16 +272,15 @@ class Uplinks:
         begun = self._first is not None
         if not begun:
             self._first = t
-            self._slot = (t - 1 - self._phase) // self._every
-            self._batch_slot = (t - 1 - self._phase) // np.where(self._batches, self._batch, 1)
+            self._slot = (t - 1) // self._every
+            self._batch_slot = (t - 1) // np.where(self._batches, self._batch, 1)
         messages: list[Message] = []
         returned: list[int] = []
         while self._events and self._events[-1].at <= t:
             event = self._events.pop()
             g, active = event.station, self._active[event.station]
-            outage = self.stations[g].outages[event.place]
             if event.side == 0:
-                active[event.place] = outage
+                active[event.place] = self.stations[g].outages[event.place]
             else:
                 del active[event.place]
             connected = not any(other.cut for other in active.values())
@@ -293,8 +288,7 @@ class Uplinks:
             if connected != self._connected[g]:
                 self._connected[g] = connected
                 if begun:
-                    gone = Kind.OFFLINE if outage.orderly else Kind.LOST
-                    messages.append(self._status(g, event.at, Kind.ONLINE if connected else gone))
+                    messages.append(self._status(g, event.at, Kind.ONLINE if connected else Kind.LOST))
                     if connected:
                         returned.append(g)
             if self._measuring[g] and not measuring:
@@ -420,12 +414,6 @@ class Uplinks:
         exception = station.uplink.exception
         if exception is None:
             return 0.0
-        if isinstance(exception, np.ndarray):
-            if len(exception) != len(station.points):
-                raise ValueError(
-                    f"{station.gateway}: {len(exception)} deadbands, {len(station.points)} points"
-                )
-            return exception
         if resolution is None:
             raise ValueError(f"{station.gateway}: a deadband in multiples of resolution, and no resolution")
         return exception * resolution[station.first : station.first + len(station.points)]

@@ -5,11 +5,9 @@ import random
 import signal
 import socket
 import sqlite3
-import subprocess
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
@@ -27,6 +25,7 @@ from registry.clock import HOUR, SECOND
 from simulators.gateway import rows
 from streams.engine import PointEngine
 from streams.finding import Phase, finding_id
+from tests.disks import fill, small_disk
 from tests.folders import write_registry
 from tests.servers import needs_mosquitto
 
@@ -247,21 +246,6 @@ def test_a_desk_locked_for_ten_seconds_delays_alerts_but_no_reading(tmp_path: Pa
         assert begun.late > 8 * SECOND, "it says that it was late, and by how much"
 
 
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    folder.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False
-    ).returncode:
-        pytest.skip(
-            "this machine does not allow a tmpfs; a full disk is injected in test_ingest_journal_faults"
-        )
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
 def test_a_full_disk_is_an_alert_and_back_pressure_never_a_loss(tmp_path: Path) -> None:
     codes = write_registry(tmp_path / "registry", enterprises=1, points=2)
     with (
@@ -275,13 +259,7 @@ def test_a_full_disk_is_an_alert_and_back_pressure_never_a_loss(tmp_path: Path) 
             plants.publish()
             wait(0.003)
         running.settle()
-        hog = disk / "hog"
-        with hog.open("wb", buffering=0) as file:  # all that the disk has left, but what is in reserve
-            try:
-                while True:
-                    file.write(bytes(1 << 16))
-            except OSError:
-                pass
+        hog = fill(disk)  # all that the disk has left, but what is in reserve
         before = len(heard(running))
         time = running.now // 1000 * 1000
         running.gateway(codes[0], "gw1").publish(rows(time, {"P2": 60.0}))

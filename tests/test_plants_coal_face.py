@@ -101,7 +101,10 @@ def test_the_figures_above_are_those_of_the_recording():
     assert (recorded["PD_production"] > 0).mean() == pytest.approx(CUTTING, abs=1e-3)
 
 
-@pytest.mark.parametrize(("seed", "dt"), [(1, 60.0), (2, 60.0), (3, 10.0)])
+@pytest.mark.parametrize(
+    ("seed", "dt"),
+    [(1, 60.0), pytest.param(2, 60.0, marks=pytest.mark.long), pytest.param(3, 10.0, marks=pytest.mark.long)],
+)
 def test_ordinary_days_of_a_drained_face_are_safe(seed: int, dt: float):
     random, inputs = np.random.default_rng(seed), inputs_of(100)
     face = KIND.start(KIND.design, 100, random)

@@ -210,12 +210,15 @@ def test_units_side_by_side_are_units_alone():
             assert getattr(alone, field.name)[0] == pytest.approx(getattr(together, field.name)[i], rel=1e-12)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_an_ordinary_day_is_safe_and_within_its_bounds(seed: int):
+@pytest.mark.parametrize(
+    ("hours", "seed"),
+    [(8, 1), pytest.param(24, 1, marks=pytest.mark.long), pytest.param(24, 2, marks=pytest.mark.long)],
+)
+def test_an_ordinary_day_is_safe_and_within_its_bounds(hours: int, seed: int):
     random, n = np.random.default_rng(seed), 100
     state, ordinary = start(KIND.design, n, random), usual(KIND, n)
     lowest = highest = None
-    for _ in range(1440):
+    for _ in range(hours * 60):
         state = step(KIND.design, state, 60.0, ordinary, random)
         now = np.array(list(KIND.measure(KIND.design, state, ordinary).values()))
         lowest = now if lowest is None else np.minimum(lowest, now)

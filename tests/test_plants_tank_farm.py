@@ -238,7 +238,7 @@ def test_a_leak_shows_then_endangers_then_harms(leak: float, harmed: bool):
 def test_a_leak_that_is_stopped_and_foamed_blows_away():
     state = run(tank(70.0), 1200, leak=0.1)
     after = run(state, 1200, foam=1.0)
-    assert max(lel(DESIGN, state)).item() > 50
+    assert max(lel(DESIGN, state)).item() > 25
     assert max(lel(DESIGN, after)).item() < 1
     assert after.pool == pytest.approx(state.pool)
 
@@ -274,7 +274,9 @@ def test_units_side_by_side_are_units_alone():
             assert getattr(one, field.name)[0] == pytest.approx(getattr(together, field.name)[i], rel=1e-12)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    "seed", [1, pytest.param(2, marks=pytest.mark.long), pytest.param(3, marks=pytest.mark.long)]
+)
 def test_three_ordinary_days_are_safe_within_their_bounds_and_have_fills_and_draws(seed: int):
     random, n = np.random.default_rng(seed), 100
     state, ordinary = start(DESIGN, n, random), usual(KIND, n)

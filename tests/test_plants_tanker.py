@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from simulators.plant import Stage, kind, usual
@@ -72,9 +72,10 @@ def test_no_ammonia_is_made_or_lost_and_all_stays_finite(held: dict[str, float],
     assert (state.temperature <= tanker.FLAME).all()
 
 
-def test_mass_is_in_balance_over_days_of_loading_and_unloading():
+def test_mass_is_in_balance_over_a_day_of_loading_and_unloading():
     before = begun()
-    after = run(before, 2 * DAY, 60.0)
+    after = run(before, DAY, 60.0)
+    assert (after.loaded != before.loaded).any()
     np.testing.assert_allclose(total(after), total(before), rtol=1e-9)
 
 
@@ -122,6 +123,7 @@ def test_more_fire_is_never_less_pressure_nor_more_spray_more(heat: float, more:
 
 
 @given(st.floats(0, 190), st.floats(0.1, 10))
+@settings(max_examples=40)
 def test_a_larger_leak_is_never_more_level_nor_less_gas(leak: float, more: float):
     little, much = (run(full(), 300, 10, leak=rate) for rate in (leak, leak + more))
     assert (much.mass < little.mass).all()
@@ -136,16 +138,42 @@ def test_more_haste_never_leaves_more_margin_against_rolling_over(haste: float, 
     assert (fast.rolled >= slow.rolled).all()
 
 
-@given(inputs_drawn.map(lambda held: held | {"tilt": 0.0, "speed_factor": min(held["speed_factor"], 1.0)}))
-@settings(max_examples=15)
-def test_many_short_steps_are_nearly_one_long_step(held: dict[str, float]):
-    state = begun()
+def ends_of_the_range(**more: float) -> dict[str, float]:
+    return {"leak": 200.0, "heat": 3000.0, "spray": 0.0, "speed_factor": 0.0, "tilt": 0.0} | more
+
+
+@given(
+    inputs_drawn.map(lambda held: held | {"tilt": 0.0, "speed_factor": min(held["speed_factor"], 1.0)}),
+    st.sampled_from([20.0, 52.0]),
+)
+@example(ends_of_the_range(righted=0.0, outdoors=42.0), 20.0)
+@example(ends_of_the_range(righted=0.0, outdoors=42.0, heat=0.0, spray=1.0), 20.0)
+@example(ends_of_the_range(righted=0.0, outdoors=42.0, leak=0.0), 52.0)
+@settings(max_examples=20)
+def test_many_short_steps_are_nearly_one_long_step(held: dict[str, float], temperature: float):
+    """Driving tankers, empty and full, and one that is being loaded; from 52 °C a fire lifts the relief valve."""
+    state = begun(5, temperature=temperature)
+    stands = np.arange(5) == 4
+    state = replace(
+        state,
+        position=np.where(stands, 0.0, state.position),
+        heading=np.where(stands, 1.0, state.heading),
+        mass=np.where(stands, DESIGN.heel, state.mass),
+        staying=np.where(stands, 300.0, 0.0),
+    )
     long, short = run(state, 60, 60.0, **held), run(state, 60, 1.0, **held)
-    np.testing.assert_allclose(long.position, short.position, atol=80.0)
-    np.testing.assert_allclose(long.temperature, short.temperature, rtol=0.03, atol=0.3)
-    np.testing.assert_allclose(
-        long.mass, short.mass, atol=30.0
-    )  # a leak follows a pressure that a fire raises
+    np.testing.assert_allclose(long.position, short.position, atol=2.0)
+    np.testing.assert_allclose(long.loaded, short.loaded, rtol=1e-9)
+    np.testing.assert_allclose(long.leaked, short.leaked, rtol=0.04, atol=0.1)
+    if (
+        temperature > 20
+    ):  # the less there is in it, the faster the fire drives the pressure about the valve's set point
+        holds_much = state.mass > DESIGN.heel
+        assert (np.abs(long.relieved - short.relieved) <= np.where(holds_much, 4.0, 10.0)).all()
+        assert (np.abs(long.temperature - short.temperature) <= np.where(holds_much, 0.1, 2.0)).all()
+    else:
+        assert (short.relieved == 0).all()
+        np.testing.assert_allclose(long.temperature, short.temperature, atol=0.4)
 
 
 def test_units_do_not_know_of_each_other():
@@ -161,7 +189,18 @@ def test_units_do_not_know_of_each_other():
         np.testing.assert_allclose(getattr(together, field.name), one_by_one, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("dt", "days", "seed"), [(60.0, 2, 1), (60.0, 2, 2), (10.0, 1, 3), (1.0, 0.05, 4)])
+@pytest.mark.parametrize(
+    ("dt", "days", "seed"),
+    [
+        (60.0, 1, 1),
+        (10.0, 0.25, 3),
+        (1.0, 0.02, 4),
+        pytest.param(60.0, 2, 1, marks=pytest.mark.long),
+        pytest.param(60.0, 2, 2, marks=pytest.mark.long),
+        pytest.param(10.0, 1, 3, marks=pytest.mark.long),
+        pytest.param(1.0, 0.05, 4, marks=pytest.mark.long),
+    ],
+)
 def test_an_ordinary_day_is_safe_and_within_its_signals(dt: float, days: float, seed: int):
     n, random = 100, np.random.default_rng(seed)
     state, held = KIND.start(DESIGN, n, random), usual(KIND, n)
@@ -210,12 +249,14 @@ def first(state: Tanker, hazard: str, seconds: float, dt: float = 5.0, **changed
 
 
 def test_a_fire_lifts_the_relief_valve_after_minutes_and_water_in_time_averts_it():
-    _, visible, danger, harm = first(full(), "tank_pressure", 2 * HOUR, heat=1000.0, speed_factor=0.0)
+    _, visible, danger, harm = first(
+        full(), "tank_pressure", 2 * HOUR, dt=10.0, heat=1000.0, speed_factor=0.0
+    )
     assert visible < danger < harm
     assert 1200 < harm < HOUR
     assert harm - danger > 900  # what people need
     warmed = run(full(), danger + 600, 10, heat=1000.0, speed_factor=0.0)
-    averted = first(warmed, "tank_pressure", 2 * HOUR, heat=1000.0, spray=1.0, speed_factor=0.0)
+    averted = first(warmed, "tank_pressure", 2 * HOUR, dt=10.0, heat=1000.0, spray=1.0, speed_factor=0.0)
     assert averted[Stage.HARM] == float("inf")
 
 

@@ -107,13 +107,13 @@ def test_covered_sees_a_share_and_span_gas_takes_the_place_of_the_truth():
     given_ = instruments(
         faults=(
             fault("covered", 0),
-            fault("covered", 1, share=0.1, ambient=20.0),
+            fault("covered", 1, share=0.1),
             fault("calibration", 2, value=50.0, begin=T + SECOND, end=T + 2 * SECOND),
         )
     )
     first, second, third = (readout.values for readout in show(given_, 3))
     assert first[0] == pytest.approx(0.02 * 20.0)
-    assert first[1] == pytest.approx(20.0 + 0.1 * (30.0 - 20.0))
+    assert first[1] == pytest.approx(0.1 * 30.0)
     assert [first[2], second[2], third[2]] == [40.0, 50.0, 42.0]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
+from msgspec.structs import replace
 
 from simulators import plot as plot_module
 from simulators.plot import COLOURS, MOST, Key, NoPlots, Signals, panels, plot
@@ -57,14 +58,14 @@ def truth(*dangers: Danger, excused: tuple[Stretch, ...] = ()) -> Truth:
 
 
 def alert(identity: str, minute: int, points: tuple[str, ...] = ("TI-1",), **more: object) -> Raised:
-    tiers = ((at(minute), "IV"), (at(minute + 15), "II"))
     return Raised(
         id=identity,
         enterprise=PLANT,
         rule="limit.high",
         subject="test",
         points=points,
-        tiers=tiers,
+        calls=((at(minute), "IV"), (at(minute + 15), "II")),
+        tier="II",
         raised=at(minute),
         since=at(minute),
         **more,
@@ -163,6 +164,54 @@ def test_every_danger_has_a_panel_before_any_has_two_and_alerts_and_disturbances
     assert points == ["A1", "B1", "A2", "B2", "TI-1", "TI-2"]
     assert len(points) == MOST
     assert [point for _, point in panels(truth(), [], measured)] == ["X", "TI-2", "TI-1", "B2", "B1", "A2"]
+
+
+def test_a_danger_that_only_its_gateway_shows_is_drawn_on_the_points_that_are_excused_with_it(
+    tmp_path: Path,
+) -> None:
+    dead = danger(points=(), gateway="gw1", tier="I")
+    behind = Stretch(
+        enterprise=PLANT, points=("TI-2",), gateway="gw1", begin=at(100), end=at(220), why="test"
+    )
+    whole, measured = truth(dead, excused=(EXCUSED, behind)), signals("TI-1", "TI-2", "TI-3")
+    rang = alert("a", 110, (), gateway="gw1")
+    assert panels(truth(dead, excused=(behind,)), [alert("c", 20)], measured)[0] == (PLANT, "TI-2")
+    drawn = draw(tmp_path / "a.png", whole, [rang], measured)
+    again = alert("b", 150, (), gateway="gw1")
+    assert draw(tmp_path / "b.png", whole, [rang, again], measured) != drawn
+    elsewhere = truth(dead, excused=(EXCUSED, replace(behind, gateway="gw2")))
+    assert draw(tmp_path / "c.png", elsewhere, [rang], measured) != drawn
+
+
+def test_an_alert_that_called_nobody_is_not_drawn(tmp_path: Path) -> None:
+    whole, measured = truth(danger()), signals("TI-1")
+    silent = replace(alert("a", 110), calls=())
+    assert draw(tmp_path / "a.png", whole, [silent], measured) == draw(
+        tmp_path / "b.png", whole, [], measured
+    )
+
+
+def test_the_picture_says_what_became_of_every_danger() -> None:
+    whole = truth(
+        danger("fast", points=("F",), in_time=False, harm=at(200)),
+        danger("low", "I", points=("L",)),
+        danger("late", points=("A",)),
+        danger("told", points=("T",)),
+        danger("missed", points=("M",)),
+    )
+    raised = [alert("f", 110, ("F",)), alert("l", 110, ("L",)), alert("t", 110, ("T",))]
+    raised.append(alert("a", 201, ("A",)))
+    seen = score(whole, raised)
+    assert [plot_module._outcome(one) for one in seen.dangers] == [
+        "too fast to act, warned after 10.0 min",
+        "too low, first alert after 10.0 min",
+        "late, first alert after 101.0 min",
+        "detected after 25.0 min",
+        "missed",
+    ]
+    assert plot_module._title(whole, seen).endswith(
+        "; dangers: 1 detected, 1 too low, 1 too fast, 1 late, 1 missed"
+    )
 
 
 def test_there_must_be_something_to_draw(tmp_path: Path) -> None:

@@ -49,17 +49,19 @@ def truth(*dangers: Danger, excused: tuple[Stretch, ...] = ()) -> Truth:
     )
 
 
-def alert(*tiers: tuple[int, Tier], points: tuple[str, ...] = ("TI-1",), **more: object) -> Raised:
-    """An alert that calls people at these moments."""
+def alert(*calls: tuple[int, Tier], points: tuple[str, ...] = ("TI-1",), **more: object) -> Raised:
+    """An alert that calls people at these moments; one that calls nobody must say when it was raised."""
+    raised = more.get("raised", calls[0][0] if calls else None)
     usual = {
         "id": f"a{next(_number)}",
         "enterprise": PLANT,
         "rule": "limit.high",
         "subject": "/".join(points),
-        "raised": tiers[0][0],
-        "since": tiers[0][0],
+        "tier": max((tier for _, tier in calls), key=TIERS.index, default="IV"),
+        "raised": raised,
+        "since": raised,
     }
-    return Raised(points=points, tiers=tiers, **(usual | more))
+    return Raised(points=points, calls=calls, **(usual | more))
 
 
 def at(hour: int, minute: float = 0) -> int:
@@ -67,7 +69,8 @@ def at(hour: int, minute: float = 0) -> int:
 
 
 def counts(one: Score) -> dict[str, int]:
-    names = ("detected", "too_low", "late", "missed", "attributed", "excused", "early", "false", "recorded")
+    names = ("detected", "too_low", "too_fast", "late", "missed")
+    names += ("attributed", "excused", "early", "false", "recorded")
     return {name: getattr(one, name) for name in names if getattr(one, name)}
 
 
@@ -112,6 +115,47 @@ def test_a_danger_first_seen_when_an_alert_is_of_no_more_use_is_late(moment: int
     assert one.max_delay_s == (moment - 10 * HOUR) / SECOND
 
 
+FAST = danger("fast", in_time=False, harm=at(10, 4), danger=at(10, 2), latest=at(10, 4))
+
+
+@pytest.mark.parametrize(
+    ("calls", "outcome", "delays"),
+    [
+        ([(at(10, 4), "I")], "too_fast", (240, 240)),
+        ([(at(10, 1), "IV")], "too_fast", (60, None)),
+        ([(at(10, 4) + 1, "I")], "late", (240.000001, 240.000001)),
+        ([], "missed", (None, None)),
+    ],
+)
+def test_where_harm_comes_sooner_than_people_could_act_they_can_only_be_warned(
+    calls: list[tuple[int, Tier]], outcome: str, delays: tuple[float | None, float | None]
+) -> None:
+    one = score(truth(FAST), [alert(*calls)] if calls else [])
+    assert counts(one) == {outcome: 1} | ({"attributed": 1} if calls else {})
+    assert one.dangers[0].outcome == outcome
+    assert (one.dangers[0].delay_s, one.dangers[0].delay_to_tier_s) == delays
+
+
+def test_an_alert_that_no_phone_rang_for_tells_of_nothing() -> None:
+    for moment, verdict in ((at(10, 1), "attributed"), (at(9, 55), "early"), (at(2), "false")):
+        one = score(truth(danger()), [alert(raised=moment, tier="I")])
+        assert counts(one) == {"missed": 1, verdict: 1}
+        assert (one.dangers[0].alerts, one.alerts[0].dangers, one.alerts[0].tier) == (0, (), "I")
+
+
+def test_a_danger_is_told_of_when_a_phone_rings_not_when_the_alert_is_raised() -> None:
+    one = score(truth(danger()), [alert((at(10, 31), "I"), raised=at(10, 1))])
+    assert counts(one) == {"late": 1, "attributed": 1}
+
+
+def test_a_worsening_that_calls_nobody_does_not_count() -> None:
+    one = score(truth(danger()), [alert((at(10, 1), "III"), tier="I")])
+    assert counts(one) == {"too_low": 1, "attributed": 1}
+    assert (one.dangers[0].delay_to_tier_s, one.alerts[0].tier) == (None, "I")
+    before = alert((at(2), "IV"), tier="I", confirmed=at(2, 5))
+    assert counts(score(truth(danger()), [before])) == {"missed": 1, "false": 1}
+
+
 def test_a_danger_that_did_not_end_is_heard_until_the_end_of_the_run() -> None:
     one = score(truth(danger(ended=None)), [alert((END - 1, "I"))])
     assert counts(one) == {"late": 1, "attributed": 1}
@@ -124,7 +168,7 @@ def test_a_danger_that_did_not_end_is_heard_until_the_end_of_the_run() -> None:
         alert((at(10, 10), "I"), points=("TI-9",)),
         alert((at(10, 10), "I"), enterprise=OTHER),
         alert((at(10, 10), "I"), points=(), gateway="gw1"),
-        alert((at(10, 0) - EARLY - 1, "I")),
+        alert((at(10, 0) - EARLY - 1, "I"), confirmed=at(10)),
     ],
     ids=["later", "other point", "other enterprise", "gateway", "much earlier"],
 )
@@ -137,10 +181,51 @@ def test_an_alert_at_another_time_or_place_misses_the_danger_and_is_false(elsewh
 
 def test_an_alert_of_its_gateway_is_of_a_danger() -> None:
     dead = danger(hazard="blind.gateway", gateway="gw1", tier="III")
-    silence = alert((at(10, 3), "III"), points=(), gateway="gw1")
+    silence = alert((at(10, 3), "III"), points=(), gateway="gw1", device=True)
     assert counts(score(truth(dead), [silence])) == {"detected": 1, "attributed": 1}
-    other = alert((at(10, 3), "III"), points=(), gateway="gw2")
+    other = alert((at(10, 3), "III"), points=(), gateway="gw2", device=True)
     assert counts(score(truth(dead), [other])) == {"missed": 1, "false": 1}
+
+
+@pytest.mark.parametrize("device", [True, False])
+def test_of_a_dead_gateway_only_its_own_alert_tells_and_those_of_its_points_are_excused(
+    device: bool,
+) -> None:
+    dead = danger(hazard="blind.gateway", points=(), gateway="gw1", tier="IV")
+    behind = Stretch(
+        enterprise=PLANT, points=("TI-1", "TI-2"), begin=10 * HOUR, end=11 * HOUR, why="its gateway is dead"
+    )
+    whole = truth(dead, excused=(behind,))
+    points = [
+        alert((at(10, 3), "IV"), device=device),
+        alert((11 * HOUR + GRACE - 1, "IV"), points=("TI-2",), device=device),
+    ]
+    assert counts(score(whole, points)) == {"missed": 1, "excused": 2}
+    assert counts(score(truth(dead), points)) == {"missed": 1, "false": 2}
+    gateway = alert((at(10, 5), "IV"), points=(), gateway="gw1", device=True)
+    one = score(whole, [*points, gateway])
+    assert counts(one) == {"detected": 1, "attributed": 1, "excused": 2}
+    assert (one.dangers[0].delay_s, one.dangers[0].alerts) == (300, 1)
+
+
+def test_an_alert_about_a_device_tells_of_no_danger_of_the_plant_and_is_excused_beside_it() -> None:
+    inside = [alert((moment, "I"), device=True) for moment in (10 * HOUR, 11 * HOUR + GRACE - 1)]
+    one = score(truth(danger()), inside)
+    assert counts(one) == {"missed": 1, "excused": 2}
+    assert [alert_score.dangers for alert_score in one.alerts] == [(), ()]
+    outside = [
+        alert((10 * HOUR - 1, "I"), device=True),
+        alert((11 * HOUR + GRACE, "I"), device=True),
+        alert((at(10, 1), "I"), points=("TI-9",), device=True),
+    ]
+    assert counts(score(truth(danger()), outside)) == {"missed": 1, "false": 3}
+
+
+@pytest.mark.parametrize("device", [True, False])
+def test_a_point_that_is_blind_is_told_of_by_any_alert_of_it(device: bool) -> None:
+    blind = danger(hazard="blind.frozen", tier="IV")
+    one = score(truth(blind), [alert((at(10, 3), "IV"), device=device)])
+    assert counts(one) == {"detected": 1, "attributed": 1}
 
 
 def test_an_alert_shortly_before_is_early_and_counts_from_when_the_danger_could_be_known_if_it_is_on() -> (
@@ -148,26 +233,47 @@ def test_an_alert_shortly_before_is_early_and_counts_from_when_the_danger_could_
 ):
     whole = truth(danger())
     before = 10 * HOUR - EARLY
-    one = score(whole, [alert((before, "II"))])
-    assert counts(one) == {"detected": 1, "early": 1}
-    assert (one.dangers[0].delay_s, one.alerts[0].dangers) == (0, ("d",))
+    for confirmed in (None, before + 1):
+        one = score(whole, [alert((before, "II"), confirmed=confirmed)])
+        assert counts(one) == {"detected": 1, "early": 1}
+        assert (one.dangers[0].delay_s, one.alerts[0].dangers) == (0, ("d",))
     gone = score(whole, [alert((before, "II"), ended=10 * HOUR)])
     assert counts(gone) == {"missed": 1, "early": 1}
 
 
-def test_what_rang_for_another_danger_and_is_still_on_counts() -> None:
+def test_what_rang_for_another_danger_and_still_waits_for_somebody_counts() -> None:
     toxic = danger("toxic", earliest=9 * HOUR, danger=9 * HOUR, latest=10 * HOUR, tier="III")
-    one = score(truth(toxic, danger()), [alert((at(9, 1), "III"), (at(9, 30), "II"))])
+    calls: list[tuple[int, Tier]] = [(at(9, 1), "III"), (at(9, 30), "II")]
+    one = score(truth(toxic, danger()), [alert(*calls)])
     assert counts(one) == {"detected": 2, "attributed": 1}
     assert one.alerts[0].dangers == ("toxic", "d")
+    known = score(truth(toxic, danger()), [alert(*calls, confirmed=at(9, 40))])
+    assert counts(known) == {"detected": 1, "missed": 1, "attributed": 1}
+    assert known.alerts[0].dangers == ("toxic",)
 
 
-def test_what_rang_for_nothing_counts_only_once_it_is_worse() -> None:
+def test_what_rang_long_before_counts_only_while_nobody_has_confirmed_it() -> None:
     whole = truth(danger())
-    assert counts(score(whole, [alert((at(2), "II"))])) == {"missed": 1, "false": 1}
-    one = score(whole, [alert((at(2), "IV"), (at(10, 10), "II"))])
+    for confirmed in (None, 10 * HOUR + 1):
+        one = score(whole, [alert((at(2), "II"), confirmed=confirmed)])
+        assert counts(one) == {"detected": 1, "false": 1}
+        assert (one.dangers[0].delay_s, one.alerts[0].dangers) == (0, ("d",))
+    for confirmed in (at(2, 5), 10 * HOUR):
+        one = score(whole, [alert((at(2), "II"), confirmed=confirmed)])
+        assert counts(one) == {"missed": 1, "false": 1}
+    gone = score(whole, [alert((at(2), "II"), ended=10 * HOUR)])
+    assert counts(gone) == {"missed": 1, "false": 1}
+
+
+@pytest.mark.parametrize(("again", "delay_s"), [(at(10, 10), 600), (10 * HOUR - 1, 0), (at(10) - EARLY, 0)])
+def test_what_rang_for_nothing_and_was_confirmed_counts_only_once_it_calls_again(
+    again: int, delay_s: float
+) -> None:
+    whole = truth(danger())
+    assert counts(score(whole, [alert((at(2), "II"), confirmed=at(2, 5))])) == {"missed": 1, "false": 1}
+    one = score(whole, [alert((at(2), "IV"), (again, "II"), confirmed=at(2, 5))])
     assert counts(one) == {"detected": 1, "false": 1}
-    assert one.dangers[0].delay_s == 600
+    assert (one.dangers[0].delay_s, one.dangers[0].delay_to_tier_s) == (delay_s, delay_s)
 
 
 def test_a_disturbance_excuses_the_alerts_of_its_points_or_gateway_and_no_others() -> None:
@@ -196,25 +302,43 @@ def test_what_was_only_recorded_is_no_alert() -> None:
     assert one.alerts == ()
 
 
-def test_alarms_are_counted_by_the_quiet_time_of_the_operators() -> None:
-    stretch = Stretch(enterprise=PLANT, points=(), begin=0, end=12 * HOUR - GRACE, why="test")  # half a day
-    alerts = [
-        *(alert((at(13, minute), "IV")) for minute in range(3)),
-        alert((at(1), "IV"), points=("TI-9",)),  # false, but not in quiet time
+def test_alarms_are_the_early_and_false_alerts_of_each_operator_and_day() -> None:
+    stretch = Stretch(enterprise=OTHER, points=("TI-2",), begin=2 * HOUR, end=3 * HOUR, why="test")
+    whole = msgspec.structs.replace(truth(danger(), excused=(stretch,)), end=2 * END)
+    wrong = [
+        alert((at(9, 55), "IV")),  # early
+        *(alert((at(13, minute), "IV"), points=("TI-9",)) for minute in range(3)),
+        alert((at(10, 10), "IV"), points=("TI-9",)),  # false, though not in quiet time
+        alert((at(2), "IV"), enterprise=OTHER),
     ]
-    one = score(truth(excused=(stretch,)), alerts)
-    assert one.false == 4
-    assert one.alarms_per_day == pytest.approx(3 / 1.5)
-    assert one.most_alarms_per_day == pytest.approx(3 / 0.5)
+    right = [
+        alert((at(10, 1), "II")),
+        alert((at(2, 10), "IV"), points=("TI-2",), enterprise=OTHER),
+        alert((at(2), "IV"), late=True),
+    ]
+    one = score(whole, [*wrong, *right])
+    assert counts(one) == {
+        "detected": 1,
+        "attributed": 1,
+        "excused": 1,
+        "early": 1,
+        "false": 5,
+        "recorded": 1,
+    }
+    assert one.alarms_per_day == pytest.approx(6 / 2 / 2)
+    assert one.most_alarms_per_day == pytest.approx(5 / 2)
 
 
-def test_without_quiet_time_there_is_no_rate_of_alarms() -> None:
+def test_without_early_and_false_alerts_the_rate_of_alarms_is_nought() -> None:
     everywhere = tuple(
-        Stretch(enterprise=enterprise, points=(), begin=0, end=END, why="test")
+        Stretch(enterprise=enterprise, points=("TI-1",), begin=0, end=END, why="test")
         for enterprise in (PLANT, OTHER)
     )
-    one = score(truth(excused=everywhere), [])
-    assert (one.alarms_per_day, one.most_alarms_per_day) == (None, None)
+    for whole, some in ((truth(excused=everywhere), [alert((at(2), "IV"))]), (truth(), [])):
+        one = score(whole, some)
+        assert (one.alarms_per_day, one.most_alarms_per_day) == (0, 0)
+    nobody = Truth(scenario="test", seed=1, begin=0, end=END, enterprises=(), dangers=(), excused=())
+    assert score(nobody, []).alarms_per_day == 0
 
 
 def test_delays_are_of_all_dangers_that_had_an_alert() -> None:
@@ -229,8 +353,6 @@ def test_alerts_that_cannot_be_of_this_run_are_refused() -> None:
         score(truth(), [alert((1, "IV"), id="a"), alert((2, "IV"), id="a")])
     with pytest.raises(ValueError, match="does not know"):
         score(truth(), [alert((1, "IV"), enterprise="91370281MA3TR9999Z")])
-    with pytest.raises(ValueError, match="no tier"):
-        alert((2, "IV"), raised=1)
 
 
 minutes = st.integers(0, END // MINUTE - 1)
@@ -242,17 +364,21 @@ enterprises = st.sampled_from([PLANT, OTHER])
 
 @st.composite
 def dangers(draw: st.DrawFn, identity: str) -> Danger:
+    """Of points, or of a gateway, which is known by its own silence alone."""
     earliest, lasts, use = draw(minutes), draw(st.integers(0, 300)), draw(st.integers(0, 300))
+    points = draw(some_points | st.just(()))
     return danger(
         identity,
         enterprise=draw(enterprises),
+        hazard=draw(st.sampled_from(["runaway", "blind.frozen"])) if points else "blind.gateway",
         tier=draw(st.sampled_from(TIERS)),
-        points=draw(some_points),
-        gateway=draw(st.sampled_from(["", "gw1"])),
+        points=points,
+        gateway="" if points else "gw1",
         earliest=earliest * MINUTE,
         danger=earliest * MINUTE,
         latest=(earliest + use) * MINUTE,
         ended=draw(st.none() | st.just((earliest + lasts) * MINUTE)),
+        in_time=draw(st.booleans()),
     )
 
 
@@ -279,15 +405,20 @@ def truths(draw: st.DrawFn) -> Truth:
 def alerts(draw: st.DrawFn) -> list[Raised]:
     some = []
     for number in range(draw(st.integers(0, 8))):
-        moments = sorted(draw(st.lists(minutes, min_size=1, max_size=3)))
-        last = moments[-1]
+        raised, *moments = sorted(draw(st.lists(minutes, min_size=1, max_size=4)))
+        last = moments[-1] if moments else raised
+        confirmed = draw(st.none() | st.integers(raised, last + 300))
+        ended = draw(st.none() | st.integers(last, last + 300))
         some.append(
             alert(
                 *((moment * MINUTE, draw(st.sampled_from(TIERS))) for moment in moments),
                 points=draw(some_points | st.just(())),
                 gateway=draw(st.sampled_from(["", "gw1"])),
+                device=draw(st.booleans()),
                 enterprise=draw(enterprises),
-                ended=draw(st.none() | st.integers(last, last + 300).map(lambda minute: minute * MINUTE)),
+                raised=raised * MINUTE,
+                confirmed=None if confirmed is None else confirmed * MINUTE,
+                ended=None if ended is None else ended * MINUTE,
                 id=str(number),
                 late=draw(st.booleans()),
             )
@@ -303,16 +434,24 @@ def test_the_order_of_the_alerts_does_not_matter(whole: Truth, some: list[Raised
 
 
 @given(truths())
-def test_a_perfect_product_detects_all_and_rings_for_nothing(whole: Truth) -> None:
+def test_a_perfect_product_tells_of_all_and_rings_for_nothing(whole: Truth) -> None:
     perfect = [
-        alert((one.earliest, one.tier), points=one.points, gateway=one.gateway, enterprise=one.enterprise)
+        alert(
+            (one.earliest, one.tier),
+            points=one.points,
+            gateway=one.gateway,
+            device=one.hazard.startswith("blind."),
+            enterprise=one.enterprise,
+        )
         for one in whole.dangers
     ]
     one = score(whole, perfect)
-    assert one.detected == one.attributed == len(whole.dangers)
+    assert one.attributed == len(whole.dangers)
+    for told, was in zip(one.dangers, whole.dangers, strict=True):
+        assert told.outcome == ("detected" if was.in_time else "too_fast")
+        assert told.delay_to_tier_s == 0
     assert one.early == one.false == one.excused == 0
-    assert all(danger_score.delay_to_tier_s == 0 for danger_score in one.dangers)
-    assert one.alarms_per_day in (0, None)
+    assert one.alarms_per_day == one.most_alarms_per_day == 0
 
 
 @given(truths())
@@ -322,7 +461,7 @@ def test_a_product_that_never_rings_misses_all(whole: Truth) -> None:
 
 
 @given(truths(), alerts(), some_points, enterprises, st.data())
-def test_an_alert_in_quiet_time_is_one_false_alert_and_changes_nothing_else(
+def test_an_alert_confirmed_in_quiet_time_is_one_false_alert_and_changes_nothing_else(
     whole: Truth, some: list[Raised], points: tuple[str, ...], enterprise: str, data
 ) -> None:
     free = quiet(whole, enterprise)
@@ -330,7 +469,8 @@ def test_an_alert_in_quiet_time_is_one_false_alert_and_changes_nothing_else(
         return
     begin, end = data.draw(st.sampled_from(free))
     moment = data.draw(st.integers(begin, end - 1))
-    more = alert((moment, data.draw(st.sampled_from(TIERS))), points=points, enterprise=enterprise)
+    tier = data.draw(st.sampled_from(TIERS))
+    more = alert((moment, tier), points=points, enterprise=enterprise, confirmed=moment)
     before, after = score(whole, some), score(whole, [*some, more])
     assert after.false == before.false + 1
     assert after.dangers == before.dangers
@@ -340,14 +480,14 @@ def test_an_alert_in_quiet_time_is_one_false_alert_and_changes_nothing_else(
 @given(truths(), alerts())
 def test_every_danger_has_one_outcome_and_every_alert_one_verdict(whole: Truth, some: list[Raised]) -> None:
     one = score(whole, some)
-    assert one.detected + one.too_low + one.late + one.missed == len(whole.dangers)
+    assert one.detected + one.too_low + one.too_fast + one.late + one.missed == len(whole.dangers)
     assert one.attributed + one.excused + one.early + one.false + one.recorded == len(some)
     assert msgspec.json.decode(msgspec.json.encode(one), type=Score) == one
 
 
 @given(truths(), alerts())
 def test_another_alert_never_makes_a_danger_worse_off(whole: Truth, some: list[Raised]) -> None:
-    order = ["missed", "late", "too_low", "detected"]
+    order = ["missed", "late", "too_fast", "too_low", "detected"]
     if some:
         fewer, more = score(whole, some[:-1]), score(whole, some)
         for less, now in zip(fewer.dangers, more.dangers, strict=True):
@@ -355,16 +495,16 @@ def test_another_alert_never_makes_a_danger_worse_off(whole: Truth, some: list[R
 
 
 def test_the_table_has_a_row_for_each_run() -> None:
-    seen = score(truth(danger()), [alert((at(10, 5), "II")), alert((at(2), "IV"))])
+    seen = score(truth(danger()), [alert((at(10, 5), "II")), alert((at(2), "IV"), confirmed=at(3))])
     unseen = msgspec.structs.replace(score(truth(danger()), []), scenario="a|b")
     assert table([seen]) == [
-        ("test", "1", "1", "1", "0", "0", "0", "5.0 min", "5.0 min", "0", "1", "0.52", "1.06"),
+        ("test", "1", "1", "1", "0", "0", "0", "0", "5.0 min", "5.0 min", "0", "1", "0.50", "1.00"),
     ]
     assert len(table([seen])[0]) == len(HEADER)
     lines = markdown([seen, unseen]).splitlines()
     assert lines[0].startswith("| scenario | seed | dangers |")
     assert lines[1].startswith("| --- | ---: | ---: |")
-    assert lines[3].startswith(r"| a\|b | 1 | 1 | 0 | 0 | 0 | 1 | – | – |")
+    assert lines[3].startswith(r"| a\|b | 1 | 1 | 0 | 0 | 0 | 0 | 1 | – | – |")
 
 
 @pytest.mark.parametrize(

@@ -71,18 +71,38 @@ def test_what_people_averted_is_a_danger_by_when_harm_would_have_come_without_th
     assert (tail.begin, tail.end, tail.points) == (40 * MINUTE, 70 * MINUTE, ("TI-1A", "TI-1B"))
 
 
-def test_where_people_had_less_time_than_they_need_an_alert_is_of_use_until_the_harm() -> None:
-    run = watched((10, VISIBLE), (20, DANGER), (30, HARM))
+def test_where_people_had_less_time_than_they_need_they_can_be_warned_until_the_harm() -> None:
+    run = watched((10, VISIBLE), (15, DANGER), (19, HARM))
     [danger], excused = told(run, run)
-    assert (danger.latest, danger.harm, danger.ended) == (30 * MINUTE, 30 * MINUTE, None)
+    assert (danger.latest, danger.harm, danger.ended) == (19 * MINUTE, 19 * MINUTE, None)
+    assert not danger.in_time
     assert "sooner" in danger.why
     assert excused == ()
+
+
+@pytest.mark.parametrize(("harm", "latest"), [(20, 10), (25, 15), (31, 21)])
+def test_harm_less_the_time_that_people_need_is_the_last_moment_also_before_they_must_act(
+    harm: int, latest: int
+) -> None:
+    run = watched((10, VISIBLE), (20, DANGER), (harm, HARM))
+    [danger], _ = told(run, run)
+    assert (danger.latest, danger.harm, danger.in_time) == (latest * MINUTE, harm * MINUTE, True)
+    assert "10 min that people need" in danger.why
 
 
 def test_harm_at_once_is_visible_danger_and_harm_in_one_moment() -> None:
     run = watched((10, HARM))
     [danger], _ = told(run, run)
     assert danger.earliest == danger.danger == danger.harm == danger.latest == 10 * MINUTE
+    assert not danger.in_time
+
+
+def test_a_warning_of_harm_that_was_too_fast_is_of_use_no_longer_than_the_danger_lasts() -> None:
+    [danger], _ = told(
+        watched((10, VISIBLE), (12, DANGER), (14, SAFE)), watched((10, VISIBLE), (12, DANGER), (19, HARM))
+    )
+    assert (danger.latest, danger.ended, danger.harm) == (14 * MINUTE, 14 * MINUTE, 19 * MINUTE)
+    assert not danger.in_time
 
 
 @pytest.mark.parametrize(("calm", "latest"), [(90, 90 * MINUTE), (None, END)])
@@ -98,7 +118,8 @@ def test_to_tell_of_a_danger_that_people_have_ended_is_of_no_more_use(unaided: t
         watched((10, VISIBLE), (20, DANGER), (40, SAFE)), watched((10, VISIBLE), (20, DANGER), unaided)
     )
     assert (danger.latest, danger.ended) == (40 * MINUTE, 40 * MINUTE)
-    assert "averted" in danger.why
+    assert danger.in_time
+    assert "no more use" in danger.why
 
 
 def test_what_people_averted_before_it_was_a_danger_was_one() -> None:
@@ -166,6 +187,24 @@ def test_units_and_hazards_have_their_own_dangers_in_the_order_of_time() -> None
         ("runaway", "R-1", ("TI-1A", "TI-1B"), "II"),
         ("overpressure", "R-2", ("PI-R-2",), "III"),
     ]
+
+
+courses = st.dictionaries(st.integers(0, END // MINUTE - 1), st.sampled_from(Stage), max_size=12)
+
+
+@given(courses, courses)
+def test_an_alert_is_of_use_until_people_have_no_more_time_or_the_danger_is_over(
+    actual: dict[int, Stage], unaided: dict[int, Stage]
+) -> None:
+    for danger in told(watched(*actual.items()), watched(*unaided.items()))[0]:
+        bounds = [END if danger.ended is None else danger.ended]
+        if danger.harm is not None:
+            needed = danger.harm - round(RUNAWAY.response * 1_000_000)
+            assert danger.in_time == (needed >= danger.earliest)
+            bounds.append(needed if danger.in_time else danger.harm)
+        assert danger.in_time or danger.harm is not None
+        assert danger.latest == min(bounds)
+        assert danger.latest >= danger.earliest
 
 
 @given(st.lists(st.lists(st.sampled_from(Stage), min_size=3, max_size=3), max_size=30))

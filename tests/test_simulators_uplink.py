@@ -89,12 +89,12 @@ def decoded(messages: Sequence[Message], gateway: int) -> list[Reading]:
     return readings
 
 
-def expected(readouts: dict[int, Readout], gateway: int, every: int = 1, phase: int = 0) -> list[Reading]:
+def expected(readouts: dict[int, Readout], gateway: int, every: int = 1) -> list[Reading]:
     """Every reading of a gateway that is there to send, said as plainly as possible."""
     return [
         (t, point, None if readout.state[point] == BAD else float(readout.values[point]))
         for t, readout in readouts.items()
-        if (t // SECOND - phase) % every == 0
+        if t // SECOND % every == 0
         for point in range(gateway * POINTS, (gateway + 1) * POINTS)
         if readout.state[point] != MUTE
     ]
@@ -117,12 +117,12 @@ FAULTS = (
 FORM = st.sampled_from(["rows", "columns"])
 
 
-@given(form=FORM, every=st.integers(1, 7), phase=st.integers(0, 9), batch=st.sampled_from([0, 3, 10]))
-def test_every_reading_arrives_exactly_once_and_in_order(form: str, every: int, phase: int, batch: int):
+@given(form=FORM, every=st.integers(1, 7), batch=st.sampled_from([0, 3, 10]))
+def test_every_reading_arrives_exactly_once_and_in_order(form: str, every: int, batch: int):
     readouts = shown(31, *FAULTS)
-    messages = run(stations(Uplink(every=every, phase=phase, form=form, batch=batch)), readouts)
+    messages = run(stations(Uplink(every=every, form=form, batch=batch)), readouts)
     for gateway in range(GATEWAYS):
-        wanted, sent = expected(readouts, gateway, every, phase), decoded(messages, gateway)
+        wanted, sent = expected(readouts, gateway, every), decoded(messages, gateway)
         assert sent == wanted[: len(sent)]
         assert [
             t for t, _, _ in wanted[len(sent) :] if t <= at(30 - batch)
@@ -135,7 +135,7 @@ def test_the_first_step_says_online_and_a_packet_looks_as_the_wire_format_says()
     readouts = shown(
         1, Fault("open_circuit", np.array([2]), T, at(9)), Fault("dead", np.array([3, 6]), T, at(9))
     )
-    messages = run(stations(Uplink(form="rows"), Uplink(), Uplink(every=7, phase=3)), readouts)
+    messages = run(stations(Uplink(form="rows"), Uplink(), Uplink(every=7)), readouts)
     assert [message.kind for message in messages] == [Kind.ONLINE] * 3 + [Kind.READINGS] * 2
     assert status(messages[0].payload) is True
     assert messages[0].topic == f"fenghuo/v1/{PLANT}/gw0/status"
@@ -155,7 +155,6 @@ CHANCE = st.sampled_from([0.0, 0.2, 0.9])
 UPLINK = st.builds(
     Uplink,
     every=st.integers(1, 3),
-    phase=st.floats(0, 3),
     form=FORM,
     batch=st.sampled_from([0, 0, 5]),
     exception=st.sampled_from([None, None, 0, 3.0]),
@@ -174,7 +173,6 @@ def outages(draw: st.DrawFn) -> Outage:
         draw(st.sampled_from([kind for kind in KINDS if kind != "clock"])),
         at(begin),
         at(begin + draw(st.floats(0, 12))),
-        orderly=draw(st.booleans()),
     )
 
 
@@ -268,17 +266,15 @@ def test_a_list_has_neither_too_many_readings_nor_too_many_bytes(length: int):
 @given(
     form=FORM,
     multiple=st.sampled_from([0.0, 1.0, 4.0]),
-    per_point=st.booleans(),
     every=st.integers(1, 3),
     heartbeat=st.sampled_from([4.0, 1000.0]),
     seed=st.integers(0, 20),
 )
 def test_by_exception_the_last_value_heard_is_never_off_by_more_than_the_deadband(
-    form: str, multiple: float, per_point: bool, every: int, heartbeat: float, seed: int
+    form: str, multiple: float, every: int, heartbeat: float, seed: int
 ):
     readouts = shown(40, *FAULTS, seed=seed)
-    exception = multiple * RESOLUTION[:POINTS] if per_point else multiple
-    uplink = Uplink(form=form, exception=exception, every=every, heartbeat=heartbeat)
+    uplink = Uplink(form=form, exception=multiple, every=every, heartbeat=heartbeat)
     messages = run(stations(uplink), readouts)
     for gateway in range(GATEWAYS):
         sent = decoded(messages, gateway)
@@ -346,17 +342,14 @@ def test_a_late_message_is_lost_with_its_gateways_power_and_waits_for_its_networ
     assert sorted({(t - T) // SECOND for t, _, _ in decoded(messages, 1)}) == list(range(25))
 
 
-@pytest.mark.parametrize(
-    ("kind", "orderly", "gone"),
-    [("dead", False, Kind.LOST), ("restart", False, Kind.LOST), ("restart", True, Kind.OFFLINE)],
-)
-def test_without_power_nothing_is_sent_or_kept_and_both_ends_are_said(kind: str, orderly: bool, gone: Kind):
+@pytest.mark.parametrize("kind", ["dead", "restart"])
+def test_without_power_nothing_is_sent_or_kept_and_both_ends_are_said(kind: str):
     readouts = shown(20)
-    outage = Outage(kind, at(4.25), at(9), orderly=orderly)
+    outage = Outage(kind, at(4.25), at(9))
     messages = run(stations(Uplink(), outages=((outage,), (), ())), readouts)
-    assert statuses(messages) == [(T, Kind.ONLINE), (at(4.25), gone), (at(9), Kind.ONLINE)]
+    assert statuses(messages) == [(T, Kind.ONLINE), (at(4.25), Kind.LOST), (at(9), Kind.ONLINE)]
     assert decoded(messages, 0) == [r for r in expected(readouts, 0) if not at(4.25) <= r[0] < at(9)]
-    farewell = next(m for m in messages if m.kind is gone)
+    farewell = next(m for m in messages if m.kind is Kind.LOST)
     assert status(farewell.payload) is False
     assert farewell.topic.endswith("/status")
 
@@ -411,8 +404,6 @@ def test_what_cannot_be_is_said():
         Uplinks([Station(PLANT, "gw0", 0, tuple(f"{n:0100d}" for n in range(20_000)))], random)
     with pytest.raises(ValueError, match="no resolution"):
         Uplinks(stations(Uplink(exception=1.0)), random)
-    with pytest.raises(ValueError, match="3 deadbands"):
-        Uplinks(stations(Uplink(exception=np.ones(3))), random)
     with pytest.raises(ValueError, match="values for 12 points"):
         Uplinks(stations(Uplink()), random).step(T, Readout(np.zeros(3), np.zeros(3, np.uint8)))
     for wrong in ({"form": "xml"}, {"every": 0.0}, {"loss": 1.1}):

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from time import process_time
 from typing import Annotated
 
 import msgspec
@@ -20,10 +21,12 @@ from fenghuo.commands.simulate_load import load
 from fenghuo.rehearsal import NotAbsorbed
 from fenghuo.settings import Broker
 from registry.clock import SECOND, pause, stopwatch
+from registry.versions import BrokenVersion
 from simulators import plot, record, registry_files, scenario, score
 from simulators.city import City
 from simulators.lines import LinesError
 from simulators.plot import NoPlots
+from simulators.record import RecordError
 from simulators.truth import Truth
 
 app = typer.Typer(no_args_is_help=True, help="A simulated city, and how well its dangers are told of.")
@@ -52,14 +55,22 @@ def list_() -> None:
 @app.command("registry")
 def registry_(
     story: Story,
-    folder: Annotated[Path, typer.Argument(help="Where it is written; made if missing.")],
+    folder: Annotated[Path, typer.Argument(help="Where it is written: a new or an empty folder.")],
 ) -> None:
     """Write the registry that a scenario needs, for a Fenghuo that runs by itself.
 
     Example: `fenghuo simulate registry reactor-confirmed build/registry`
     """
     city = _city(story)
-    registry_files.write(folder, city.scenario, city.points)
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise _failure(f"{folder} holds something: give a new folder, or empty it yourself")
+        if named := _registry(story, city):
+            shutil.copytree(named, folder, dirs_exist_ok=True)
+        else:
+            registry_files.write(folder, city.scenario, city.points)
+    except OSError as error:
+        raise _failure(error) from error
     stderr.print(f"{len(city.points)} points of {len(city.codes)} enterprises: {escape(str(folder))}")
 
 
@@ -90,22 +101,38 @@ def run(
         raise typer.BadParameter(
             "a Fenghuo that runs by itself lives at the speed of life: leave --speed out, and give its --data"
         )
+    cities = [_city(name) for name in stories]
+    if len({city.name for city in cities}) < len(cities):
+        raise typer.BadParameter("two scenarios of the same name would share a folder: run them one by one")
     scores = []
-    for name in stories:
-        city = _city(name, now=bool(broker))
+    for name, city in zip(stories, cities, strict=True):
         into = folder / city.name
-        shutil.rmtree(into, ignore_errors=True)
-        into.mkdir(parents=True)
         try:
+            if into.exists() and any(into.iterdir()) and not (into / record.TRUTH).is_file():
+                raise _failure(f"{into} holds something other than an earlier run: give another --folder")
+            shutil.rmtree(into, ignore_errors=True)
+            into.mkdir(parents=True)
             if broker:
                 assert data is not None
-                truth = asyncio.run(_live(city, at(broker), data, into))
+                asyncio.run(_live(city, at(broker), data, into))
             else:
-                truth = asyncio.run(_rehearse(city, into, speed, _registry(name, city)))
-        except (NotAbsorbed, LinesError, OSError) as error:
+                asyncio.run(_rehearse(city, into, speed, _registry(name, city)))
+            truth, raised, _ = record.read(into)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except (
+            NotAbsorbed,
+            LinesError,
+            OSError,
+            RecordError,
+            LookupError,
+            BrokenVersion,
+            scenario.ScenarioError,
+        ) as error:
             raise _failure(error) from error
-        scores.append(score.score(truth, record.read(into)[1]))
+        scores.append(score.score(truth, raised))
     _show(scores)
+    stderr.print(f"written to {folder}; `fenghuo simulate score {folder}/*` draws it", soft_wrap=True)
 
 
 @app.command("score")
@@ -140,14 +167,11 @@ def score_(
         _show(scores)
 
 
-def _city(name: str, *, now: bool = False) -> City:
-    """The city of a scenario, which begins now or when it says. Mistakes are said all at once."""
+def _city(name: str) -> City:
+    """The city of a scenario. Mistakes are said all at once."""
     path = _path(name)
     try:
-        found = scenario.read(path)
-        if now:
-            found = found.model_copy(update={"start": simulation.now() // found.step * found.step})
-        return City(found, path.stem)
+        return City(scenario.read(path), path.stem)
     except scenario.ScenarioError as error:
         text = str(error)
         raise _failure(text if text.startswith(str(path)) else f"{path}: {text}") from error
@@ -165,33 +189,57 @@ def _registry(name: str, city: City) -> Path | None:
     return _path(name).parent / city.scenario.registry if city.scenario.registry else None
 
 
-async def _rehearse(city: City, folder: Path, speed: float, registry: Path | None) -> Truth:
+async def _rehearse(city: City, folder: Path, speed: float, registry: Path | None) -> None:
     """Through a Fenghuo of our own."""
-    truth = city.truth()
-    sampler = record.Sampler(city, truth)
     with ExitStack() as stack:
+        bar = stack.enter_context(_bar())
+        _truth(city, bar, folder)
+        sampler = record.Sampler(city)
         product = stack.enter_context(simulation.whole(city, folder, registry))
         story = simulation.Simulation(city, product)
-        bar = stack.enter_context(_bar())
         task = bar.add_task(city.name, total=city.scenario.lasts / SECOND, speed="")
-        begun = stopwatch()
+        begun, before = stopwatch(), _processor(product)
         for moment in story.moments():
             sampler.take(moment)
             lived = (moment.time - city.scenario.start) / SECOND
             if speed and (ahead := lived / speed - (stopwatch() - begun)) > 0:
                 await pause(ahead)
-            bar.update(task, completed=lived, speed=f"{lived / max(stopwatch() - begun, 0.001):.0f}× life")
-        record.write(folder, truth, simulation.raised(product), sampler)
+            bar.update(task, completed=lived, speed=f"{lived / max(stopwatch() - begun, 0.001):.3g}× life")
+        passed, after = stopwatch() - begun, _processor(product)
+        record.write(folder, simulation.raised(product), sampler)
+    shares = {name: (after[name] - before[name]) / passed for name in before}
+    told = ", ".join(f"{name} {share:.2f}" for name, share in sorted(shares.items(), key=lambda it: -it[1]))
+    stderr.print(
+        f"{city.name}: {score.span(lived)} in {passed:.0f} s, {lived / passed:.0f} times life; of a core: {told}. "
+        "At every moment each waits for the others and for the disk: that bounds it.",
+        soft_wrap=True,
+    )
+
+
+def _truth(city: City, bar: Progress, folder: Path) -> Truth:
+    """What is true, written down."""
+    task = bar.add_task(f"{city.name}: truth", total=1.0, speed="")
+    truth = city.truth(lambda share: bar.update(task, completed=share))
+    bar.remove_task(task)
+    record.write_truth(folder, truth)
     return truth
 
 
-async def _live(city: City, broker: Broker, data: Path, folder: Path) -> Truth:
+def _processor(product: simulation.Whole) -> dict[str, float]:
+    """Seconds of processor: the city's, which is this process, and those of the product."""
+    return {"city": process_time(), **product.rehearsal.processor()}
+
+
+async def _live(city: City, broker: Broker, data: Path, folder: Path) -> None:
     """Into a Fenghuo that runs by itself; its people answer, not ours."""
-    truth = city.truth()
-    sampler = record.Sampler(city, truth)
     with ExitStack() as stack:
         product = stack.enter_context(simulation.Running(broker.host, broker.port, data))
+        product.check(city)
         bar = stack.enter_context(_bar())
+        step = city.scenario.step
+        start = simulation.now() // step * step + step
+        city = City(city.scenario.model_copy(update={"start": start}), city.name)
+        sampler = record.Sampler(city)
         task = bar.add_task(city.name, total=city.scenario.lasts / SECOND, speed="")
         for moment in city.moments():
             sampler.take(moment)
@@ -199,8 +247,9 @@ async def _live(city: City, broker: Broker, data: Path, folder: Path) -> Truth:
                 await pause(ahead)
             product.send(moment.messages)
             bar.update(task, completed=(moment.time - city.scenario.start) / SECOND)
-        record.write(folder, truth, simulation.raised(product), sampler)
-    return truth
+        truth = _truth(city, bar, folder)
+        raised = [alert for alert in simulation.raised(product) if alert.raised >= truth.begin]
+        record.write(folder, [alert for alert in raised if alert.enterprise in truth.enterprises], sampler)
 
 
 def _bar() -> Progress:
@@ -218,21 +267,26 @@ def _show(scores: Iterable[score.Score]) -> None:
     scores = list(scores)
     table = Table(box=None)
     table.add_column("scenario", no_wrap=True)
-    for column in ("dangers", "told of", "too low", "late", "missed", "false", "first alert after"):
+    for column in ("dangers", "detected", "too low", "too fast", "late", "missed", "false"):
         table.add_column(column, justify="right", no_wrap=column[0] == "d")
+    table.add_column("median delay", justify="right", no_wrap=True)
     for one in scores:
-        counts = (len(one.dangers), one.detected, one.too_low, one.late, one.missed, one.early + one.false)
-        delay = f"{score.span(one.median_delay_s)} – {score.span(one.max_delay_s)}"
-        table.add_row(one.scenario, *(str(count or "·") for count in counts), delay)
+        counts = (len(one.dangers), one.detected, one.too_low, one.too_fast, one.late, one.missed)
+        told = (str(count or "·") for count in (*counts, one.early + one.false))
+        table.add_row(one.scenario, *told, score.span(one.median_delay_s))
     console.print(table)
     for one in scores:
         for danger in one.dangers:
             if danger.outcome != "detected":
                 said = f", first by {danger.rule} of {danger.subject}" if danger.rule else ""
-                console.print(f"{one.scenario}: {danger.outcome}: {danger.hazard} of {danger.unit}{said}")
+                outcome = danger.outcome.replace("_", " ")
+                console.print(
+                    f"{one.scenario}: {outcome}: {danger.hazard} of {danger.unit}{said}", soft_wrap=True
+                )
         for alert in one.alerts:
             if alert.verdict in ("false", "early"):
-                console.print(f"{one.scenario}: {alert.verdict}: {alert.rule} of {alert.subject}")
+                said = f"{alert.verdict}: {alert.rule} of {alert.subject}"
+                console.print(f"{one.scenario}: {said}", soft_wrap=True)
 
 
 def _failure(why: object) -> typer.Exit:

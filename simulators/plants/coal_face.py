@@ -17,7 +17,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from simulators.plant import Floats, Hazard, Input, Inputs, Kind, Signal, stage
+from simulators.plant import Floats, Hazard, Input, Inputs, Kind, Signal, stage, towards, wander
 
 CUTTING, SHORT_PAUSE, LONG_PAUSE = 0, 1, 2
 LOWER_EXPLOSIVE_LIMIT = 5.0
@@ -111,15 +111,15 @@ def step(design: Design, face: Face, dt: float, inputs: Inputs, random: Generato
     if dt <= 0:
         raise ValueError("time goes forward")
     noise = random.standard_normal((5, face.air.size))
-    seam = _wander(face.seam, design.seam, dt, 7 * 3600, noise[0])
-    eddies = _wander(face.eddies, design.eddies, dt, 270, noise[1])
-    leak = _wander(face.leak, design.leak, dt, 4 * 3600, noise[2])
-    draught = _wander(face.draught, design.draught, dt, 3 * 3600, noise[3])
-    weather = _wander(face.weather, design.weather, dt, 24 * 3600, noise[4])
+    seam = wander(face.seam, design.seam, dt, 7 * 3600, noise[0])
+    eddies = wander(face.eddies, design.eddies, dt, 270, noise[1])
+    leak = wander(face.leak, design.leak, dt, 4 * 3600, noise[2])
+    draught = wander(face.draught, design.draught, dt, 3 * 3600, noise[3])
+    weather = wander(face.weather, design.weather, dt, 24 * 3600, noise[4])
     turn = _next_turn(design, face.turn, dt, random.random(face.air.size))
     cutting = (turn == CUTTING) * inputs["cutting_allowed"]
-    freed = _towards(face.freed, cutting, dt, 240)
-    broken = _towards(face.broken, cutting, dt, 3 * 3600)
+    freed = towards(face.freed, cutting, dt, 240)
+    broken = towards(face.broken, cutting, dt, 3 * 3600)
 
     free = design.at_rest + design.freed * freed + design.broken * broken + seam + eddies - 0.02 * weather
     release = np.maximum(0.2, free) * design.gassiness * inputs["inflow"]
@@ -130,12 +130,12 @@ def step(design: Design, face: Face, dt: float, inputs: Inputs, random: Generato
     parts = int(np.ceil(dt / PARTS))
     for _ in range(parts):
         air_before, face_before = air, at_face
-        air = _towards(air, blown, dt / parts, design.run_down)
+        air = towards(air, blown, dt / parts, design.run_down)
         # the gas that is set free leaves with the air, so no place ever holds more than 100 %
         exchanged = (air_before + air) / 2 * gusts + release / 100
-        at_face = _towards(at_face, release / exchanged, dt / parts, design.mixing / exchanged)
+        at_face = towards(at_face, release / exchanged, dt / parts, design.mixing / exchanged)
         reaching = np.maximum(0.0, elsewhere + 0.405 * (face_before + at_face) / 2)
-        in_return = _towards(in_return, reaching, dt / parts, design.return_mixing / exchanged)
+        in_return = towards(in_return, reaching, dt / parts, design.return_mixing / exchanged)
     return Face(
         at_face,
         in_return,
@@ -183,17 +183,6 @@ def _next_turn(design: Design, turn: NDArray[np.int8], dt: float, chance: Floats
     pause = np.where(chance < 0.2 * leaves, LONG_PAUSE, SHORT_PAUSE)
     then = np.where(turn == CUTTING, pause, CUTTING)
     return np.where(chance < leaves, then, turn).astype(np.int8)
-
-
-def _towards(value: Floats, target: Floats, dt: float, constant: float | Floats) -> Floats:
-    """First-order lag, exact over any ``dt``."""
-    return np.asarray(target + (value - target) * np.exp(-dt / constant))
-
-
-def _wander(value: Floats, spread: float | Floats, dt: float, constant: float, noise: Floats) -> Floats:
-    """Ornstein-Uhlenbeck noise of this spread and correlation time, exact over any ``dt``."""
-    kept = float(np.exp(-dt / constant))
-    return np.asarray(value * kept + spread * np.sqrt(1 - kept * kept) * noise)
 
 
 KIND = Kind(

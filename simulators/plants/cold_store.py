@@ -21,7 +21,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from simulators.plant import Floats, Hazard, Input, Inputs, Kind, Signal, stage
+from simulators.plant import Floats, Hazard, Input, Inputs, Kind, Signal, stage, wander
 
 DAY = 86400.0
 STEP = 10.0
@@ -117,14 +117,15 @@ def step(design: Design, state: Store, dt: float, inputs: Inputs, random: Genera
     """The state dt seconds later: heat by the midpoint rule, air exactly. Raises ValueError if dt <= 0."""
     if dt <= 0:
         raise ValueError("time goes forward")
+    noise = random.standard_normal((5, len(state.clock)))
     state = replace(
         state,
         clock=(state.clock + dt) % DAY,
-        weather=_wander(state.weather, dt, 2 * DAY, random),
-        traffic=_wander(state.traffic, dt, 1800.0, random),
-        seals=_wander(state.seals, dt, 6 * 3600.0, random),
-        swirl=_wander(state.swirl, dt, 45.0, random),
-        other_swirl=_wander(state.other_swirl, dt, 45.0, random),
+        weather=wander(state.weather, 1.0, dt, 2 * DAY, noise[0]),
+        traffic=wander(state.traffic, 1.0, dt, 1800.0, noise[1]),
+        seals=wander(state.seals, 1.0, dt, 6 * 3600.0, noise[2]),
+        swirl=wander(state.swirl, 1.0, dt, 45.0, noise[3]),
+        other_swirl=wander(state.other_swirl, 1.0, dt, 45.0, noise[4]),
     )
     parts = math.ceil(dt / STEP - 1e-9)
     outside = _outside(design, state, inputs)
@@ -265,12 +266,6 @@ def ventilation_flow(design: Design, inputs: Inputs) -> Floats:
     """m³/s of fresh air into the machine room."""
     usual = inputs["ventilation"] * design.usual_changes * design.volume / 3600
     return design.draught + usual + inputs["emergency_ventilation"] * design.emergency_flow
-
-
-def _wander(value: Floats, dt: float, constant: float, random: Generator) -> Floats:
-    """Ornstein-Uhlenbeck noise of spread 1 and this correlation time, exact over any ``dt``."""
-    kept = math.exp(-dt / constant)
-    return value * kept + math.sqrt(1 - kept * kept) * random.standard_normal(len(value))
 
 
 KIND = Kind(

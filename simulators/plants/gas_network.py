@@ -21,7 +21,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from simulators.plant import Floats, Hazard, Input, Inputs, Kind, Signal, stage
+from simulators.plant import Floats, Hazard, Input, Inputs, Kind, Signal, stage, wander
 
 ATMOSPHERE = 101.325
 """kPa."""
@@ -113,11 +113,11 @@ def step(design: Design, state: Network, dt: float, inputs: Inputs, random: Gene
     if dt <= 0:
         raise ValueError("time goes forward")
     noise = random.standard_normal((5, state.clock.size))
-    people = _wander(state.people, design.people, dt, 600, noise[0])
-    wind = _wander(state.wind, design.wind, dt, 3600, noise[1])
-    habits = _wander(state.habits, design.habits, dt, 3600, noise[2])
-    hunting = _wander(state.hunting, design.hunting, dt, 30, noise[3])
-    supply = _wander(state.supply, design.supply, dt, 3 * 3600, noise[4])
+    people = wander(state.people, design.people, dt, 600, noise[0])
+    wind = wander(state.wind, design.wind, dt, 3600, noise[1])
+    habits = wander(state.habits, design.habits, dt, 3600, noise[2])
+    hunting = wander(state.hunting, design.hunting, dt, 30, noise[3])
+    supply = wander(state.supply, design.supply, dt, 3 * 3600, noise[4])
     clock = (state.clock + dt) % DAY
 
     inlet = design.inlet - design.inlet_swing * _kitchens(clock) / 2.3 + supply
@@ -218,12 +218,6 @@ def _wanted(design: Design, clock: Floats) -> Floats:
     """m³/h that the homes draw at the nominal pressure, but for chance; boilers burn most before dawn."""
     cold = 1 + 0.25 * np.cos(2 * np.pi * (clock / 3600 - 4) / 24)
     return np.asarray(design.cooking * _kitchens(clock) + design.heating * design.winter * cold)
-
-
-def _wander(value: Floats, spread: float | Floats, dt: float, constant: float, noise: Floats) -> Floats:
-    """Ornstein-Uhlenbeck noise of this spread and correlation time, exact over any ``dt``."""
-    kept = float(np.exp(-dt / constant))
-    return np.asarray(value * kept + spread * np.sqrt(1 - kept * kept) * noise)
 
 
 KIND = Kind(

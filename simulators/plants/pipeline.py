@@ -19,7 +19,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from simulators.plant import Floats, Hazard, Input, Inputs, Kind, Signal, stage
+from simulators.plant import Floats, Hazard, Input, Inputs, Kind, Signal, stage, towards, wander
 
 CELLS = 30
 MIDDLE = CELLS // 2
@@ -137,8 +137,8 @@ def step(design: Design, state: Section, dt: float, inputs: Inputs, random: Gene
         raise ValueError("time goes forward")
     n = state.owed.size
     noise, chance = random.standard_normal((2, n)), random.random((2, n))
-    ripple = _wander(state.ripple, design.ripple, dt, 30, noise[0])
-    takers = _wander(state.takers, design.takers, dt, 1800, noise[1])
+    ripple = wander(state.ripple, design.ripple, dt, 30, noise[0])
+    takers = wander(state.takers, design.takers, dt, 1800, noise[1])
     ordered = chance[0] < 1 - np.exp(-dt / np.asarray(design.between_orders))
     order = np.where(ordered, _order(design, chance[1]), state.order)
 
@@ -158,8 +158,8 @@ def step(design: Design, state: Section, dt: float, inputs: Inputs, random: Gene
     units, node = np.arange(n), np.clip(np.rint(inputs["leak_at"] * CELLS).astype(int), 1, CELLS - 1)
     hole = _hole(design, inputs["leak"], node / CELLS)
     for _ in range(ticks):
-        speed = _towards(speed, inputs["pump"] * order, tick, design.run_up)
-        opening = _towards(opening, inputs["valve"], tick, design.stroke)
+        speed = towards(speed, inputs["pump"] * order, tick, design.run_up)
+        opening = towards(opening, inputs["valve"], tick, design.stroke)
         head = design.pump_head * MPA * (speed * (1 + ripple)) ** 2
         arriving = back[:, 0]
         inflow = _positive_root(pump, impedance, head - 2 * arriving)  # a check valve lets nothing back
@@ -298,17 +298,6 @@ def _order(design: Design, chance: Floats) -> Floats:
 
 def _column(value: float | Floats) -> Floats:
     return np.reshape(np.asarray(value, dtype=float), (-1, 1))
-
-
-def _towards(value: Floats, target: Floats, dt: float, constant: float | Floats) -> Floats:
-    """First-order lag, exact over any ``dt``."""
-    return np.asarray(target + (value - target) * np.exp(-dt / np.asarray(constant)))
-
-
-def _wander(value: Floats, spread: float | Floats, dt: float, constant: float, noise: Floats) -> Floats:
-    """Ornstein-Uhlenbeck noise of this spread and correlation time, exact over any ``dt``."""
-    kept = float(np.exp(-dt / constant))
-    return np.asarray(value * kept + spread * np.sqrt(1 - kept * kept) * noise)
 
 
 KIND = Kind(

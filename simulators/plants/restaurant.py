@@ -1,9 +1,9 @@
 """A restaurant's kitchen on LPG cylinders: gas that collects near the floor, and burners that make carbon monoxide.
 
-Gas in the kitchen is a balance of two well-mixed layers, as in the zone models of G. T. Csanady-type indoor air
-practice (ASHRAE Handbook Fundamentals, "Ventilation and Infiltration", multizone mass balance): LPG is heavier
-than air, enters the floor layer, is stirred up into the rest of the room, and leaves with the hood's draught and
-through doors. The layers' equation is linear and solved exactly over a step.
+Gas in the kitchen is a mass balance of two well-mixed layers: LPG is heavier than air, enters the floor layer, is
+stirred up into the rest of the room, and leaves with the hood's draught and through doors. Two layers, and the flows
+between them, are engineering orders of magnitude, not measurements. Their equation is linear and solved exactly over
+a step.
 
 A leak is an orifice on the vapour side of the cylinders. Its flow is that of the ideal-gas nozzle, choked or not
 (D. A. Crowl, J. F. Louvar, "Chemical Process Safety", flow of gases through holes), under the mixture's vapour
@@ -17,14 +17,13 @@ Invest. 44 (1965) 1899, made linear). Cylinders: YSP118 of GB 5842, 118 L, 49.5 
 room, of its air flows and of the day's cooking are engineering orders of magnitude.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from simulators.plant import Floats, Hazard, Input, Inputs, Kind, Signal, stage
+from simulators.plant import Floats, Hazard, Input, Inputs, Kind, Signal, stage, towards, wander
 
 Size = float | Floats
 """One for all units, or one for each, [n]."""
@@ -195,8 +194,8 @@ def step(design: Design, state: Kitchen, dt: float, inputs: Inputs, random: Gene
         above=above,
         co=co,
         cohb=cohb,
-        load=_wander(state.load, design.load_spread, dt, 1200.0, random.standard_normal(n)),
-        weather=_wander(state.weather, design.weather_spread, dt, 2 * DAY, random.standard_normal(n)),
+        load=wander(state.load, design.load_spread, dt, 1200.0, random.standard_normal(n)),
+        weather=wander(state.weather, design.weather_spread, dt, 2 * DAY, random.standard_normal(n)),
         burnt=state.burnt + burning * dt,
         vented=state.vented + vented,
         brought=state.brought + np.where(change, design.fill - content, 0.0),
@@ -264,10 +263,10 @@ def _carbon_monoxide(
     per_kg = design.co_yield + inputs["starved"] * (design.co_yield_starved - design.co_yield)
     caught = design.capture * hood / (design.hood / HOUR)
     steady = burning * per_kg * (1 - caught) / air
-    co = _towards(state.co, steady, dt, 1 / air)
+    co = towards(state.co, steady, dt, 1 / air)
     pressure = state.co / design.volume / 1.165e-3 * 1e-6 * ATMOSPHERE  # 1 ppm is 1.165 mg/m³ at 20 °C
     ratio = 220 * pressure / 1.33e4  # Haldane's constant, over the oxygen in the alveoli
-    cohb = _towards(state.cohb, 1 + 99 * ratio / (1 + ratio), dt, 9000.0)
+    cohb = towards(state.cohb, 1 + 99 * ratio / (1 + ratio), dt, 9000.0)
     return co, cohb
 
 
@@ -275,18 +274,7 @@ def _cooled(design: Design, state: Kitchen, dt: float, inputs: Inputs, evaporati
     """°C of the liquid after ``dt`` with this much evaporating, kg/s."""
     capacity = state.content * design.liquid_heat + design.tare * design.steel_heat
     steady = surroundings(design, state, inputs) - design.latent_heat * evaporating / design.wall
-    return _towards(state.cylinder, steady, dt, capacity / design.wall)
-
-
-def _towards(value: Floats, target: Floats, dt: float, constant: Size) -> Floats:
-    """First-order lag, exact over any ``dt``."""
-    return target + (value - target) * np.exp(-dt / constant)
-
-
-def _wander(value: Floats, spread: Size, dt: float, constant: float, draw: Floats) -> Floats:
-    """Ornstein-Uhlenbeck noise of this spread and correlation time, exact over any ``dt``."""
-    kept = math.exp(-dt / constant)
-    return value * kept + spread * math.sqrt(1 - kept * kept) * draw
+    return towards(state.cylinder, steady, dt, capacity / design.wall)
 
 
 KIND = Kind(

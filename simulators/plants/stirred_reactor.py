@@ -19,7 +19,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from simulators.plant import Floats, Hazard, Input, Inputs, Kind, Signal, stage
+from simulators.plant import Floats, Hazard, Input, Inputs, Kind, Signal, stage, wander
 
 SCAN = 1.0
 """Seconds between two looks of the temperature controller; shorter steps make it look as often as they come."""
@@ -92,10 +92,11 @@ def step(design: Design, state: Reactor, dt: float, inputs: Inputs, random: Gene
     temperature, so that a unit's course does not depend on its neighbours. Raises ValueError if dt < 0."""
     if dt < 0:
         raise ValueError("time does not flow backwards")
+    noise = random.standard_normal((2, len(state.temperature)))
     state = replace(
         state,
-        stronger=_wander(state.stronger, _STRENGTH, dt, 600.0, random),
-        warmer=_wander(state.warmer, _WARMTH, dt, 900.0, random),
+        stronger=wander(state.stronger, _STRENGTH, dt, 600.0, noise[0]),
+        warmer=wander(state.warmer, _WARMTH, dt, 900.0, noise[1]),
     )
     rates = _rates(design, state, inputs)
     y = (state.concentration, state.temperature, state.jacket)
@@ -278,12 +279,6 @@ def _slopes(y: _Y, rates: _Rates) -> _Y:
 
 def _ahead(y: _Y, slope: _Y, h: float) -> _Y:
     return (y[0] + h * slope[0], y[1] + h * slope[1], y[2] + h * slope[2])
-
-
-def _wander(value: Floats, spread: float, dt: float, constant: float, random: Generator) -> Floats:
-    """Ornstein-Uhlenbeck noise of this spread and correlation time, exact over any ``dt``."""
-    kept = math.exp(-dt / constant)
-    return value * kept + spread * math.sqrt(1 - kept * kept) * random.standard_normal(len(value))
 
 
 KIND = Kind(

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from simulators.plant import Floats, Hazard, Input, Inputs, Kind, Signal, stage
+from simulators.plant import Floats, Hazard, Input, Inputs, Kind, Signal, stage, towards, wander
 
 DAY = 86400.0
 GRAVITY = 9.81  # m/s²
@@ -164,7 +164,7 @@ def stages(design: Design, state: Tank, inputs: Inputs) -> dict[str, NDArray[np.
     worst = np.maximum(*lel(design, state))
     return {
         "overfill": stage(level > _NORMAL[1], room < 0.5 * design.receiving, room <= 0.0),
-        "flammable_vapour": stage(worst > 5.0, worst > 50.0, worst > 100.0),
+        "flammable_vapour": stage(worst > 5.0, worst > 25.0, worst > 100.0),
     }
 
 
@@ -240,7 +240,7 @@ def _liquid(design: Design, state: Tank, dt: float, inputs: Inputs) -> tuple[Tan
     return replace(
         state,
         volume=volume,
-        temperature=air + (temperature - air) * np.exp(-dt / inert),
+        temperature=towards(temperature, air, dt, inert),
         inflow=inflow,
         outflow=drawn * 3600 / dt,
     ), lost
@@ -258,20 +258,21 @@ def _bund(design: Design, state: Tank, dt: float, lost: Floats, inputs: Inputs) 
     evaporation = (state.pool + lost - pool) * DENSITY / dt
     away = design.shelter * _wind(design, state) / design.bund  # 1/s
     settled = evaporation / (away * design.bund**2 * design.layer)
-    vapour = settled + (state.vapour - settled) * np.exp(-away * dt)
-    across = vapour + (state.across - vapour) * math.exp(-dt / design.passage)
+    vapour = towards(state.vapour, settled, dt, 1 / away)
+    across = towards(state.across, vapour, dt, design.passage)
     return replace(state, pool=pool, evaporation=evaporation, vapour=vapour, across=across)
 
 
 def _weather(state: Tank, dt: float, random: Generator) -> Tank:
+    noise = random.standard_normal((5, len(state.clock)))
     return replace(
         state,
         clock=(state.clock + dt) % DAY,
-        pumps=_wander(state.pumps, dt, 600.0, random),
-        weather=_wander(state.weather, dt, 2 * DAY, random),
-        breeze=_wander(state.breeze, dt, 1800.0, random),
-        gust=_wander(state.gust, dt, 60.0, random),
-        other_gust=_wander(state.other_gust, dt, 60.0, random),
+        pumps=wander(state.pumps, 1.0, dt, 600.0, noise[0]),
+        weather=wander(state.weather, 1.0, dt, 2 * DAY, noise[1]),
+        breeze=wander(state.breeze, 1.0, dt, 1800.0, noise[2]),
+        gust=wander(state.gust, 1.0, dt, 60.0, noise[3]),
+        other_gust=wander(state.other_gust, 1.0, dt, 60.0, noise[4]),
     )
 
 
@@ -299,12 +300,6 @@ def _saturated(pool: Floats, air: Floats) -> Floats:
     """kg/m³ over a pool of this temperature."""
     pressure = 6894.76 * np.exp(11.724 - _STEEPNESS / pool)
     return pressure * VAPOUR_MASS / (GAS * air)
-
-
-def _wander(value: Floats, dt: float, constant: float, random: Generator) -> Floats:
-    """Ornstein-Uhlenbeck noise of spread 1 and this correlation time, exact over any ``dt``."""
-    kept = math.exp(-dt / constant)
-    return value * kept + math.sqrt(1 - kept * kept) * random.standard_normal(len(value))
 
 
 _NORMAL = (17.0, 81.0)
@@ -350,10 +345,10 @@ KIND = Kind(
             "II",
             ("vapour_1", "vapour_2"),
             600.0,
-            "VISIBLE: 5 %LEL at a detector, twice what vents and packings give. DANGER: 50 %LEL as a mean of minutes, "
-            "since peaks are twice the mean and nearer to the pool it burns already (half the LFL is the usual edge "
-            "of a flammable cloud in dispersion models; ALOHA takes 60 %). HARM: 100 %LEL: a flammable cloud that "
-            "fills the bund. LEL of gasoline: 1.4 % by volume.",
+            "VISIBLE: 5 %LEL at a detector, twice what vents and packings give. DANGER: 25 %LEL as a mean of minutes, "
+            "where work stops (NFPA 69: ventilation keeps below it); peaks are twice the mean then, and nearer to the "
+            "pool it burns already. HARM: 100 %LEL: a flammable cloud that fills the bund. LEL of gasoline: 1.4 % by "
+            "volume (NFPA 325).",
         ),
     ),
     start=start,

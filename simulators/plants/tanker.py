@@ -16,13 +16,13 @@ stability"). Sizes of tank, route and driving are engineering orders of magnitud
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from simulators.plant import Floats, Hazard, Input, Inputs, Kind, Signal, stage
+from simulators.plant import Floats, Hazard, Input, Inputs, Kind, Signal, stage, towards, wander
 
 Size = float | Floats
 """One for all units, or one for each, [n]."""
@@ -59,6 +59,7 @@ BRAKING = 1.0  # m/s² of a driver who sees a bend or a stop ahead
 HARD_BRAKING = 3.0  # m/s² at most
 GAINING = 0.5  # m/s² of a loaded lorry
 LONGEST = 5.0  # s of one stretch of driving that is computed at once
+HELD = 10.0  # s at most in which the leak flows as at their beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,28 @@ def step(design: Design, state: Tanker, dt: float, inputs: Inputs, random: Gener
     """The tankers ``dt`` seconds later."""
     draws = random.standard_normal((5, len(state.time)))
     position, heading, speed, staying, rolled = _driven(design, state, dt, inputs)
+    tank = state
+    pieces = math.ceil(dt / HELD)
+    for _ in range(pieces):
+        tank = _tank(design, tank, dt / pieces, inputs)
+    return replace(
+        tank,
+        time=state.time + dt,
+        position=position,
+        heading=heading,
+        speed=speed,
+        staying=staying,
+        rolled=rolled,
+        cruise=wander(state.cruise, 0.03, dt, 300.0, draws[0]),
+        weather=wander(state.weather, design.weather_spread, dt, 2 * DAY, draws[1]),
+        camber=wander(state.camber, design.camber_spread, dt, 30.0, draws[2]),
+        seals=wander(state.seals, 0.1, dt, HOUR, draws[3]),
+        wind=wander(state.wind, 0.8, dt, 600.0, draws[4]),
+    )
+
+
+def _tank(design: Design, state: Tanker, dt: float, inputs: Inputs) -> Tanker:
+    """Tank and valve box after ``dt``, in which the leak flows as at its beginning and nothing drives."""
     pumped = _pumped(design, state, dt)
     mass = state.mass + pumped
     capacity = mass * LIQUID_HEAT + design.steel * STEEL_HEAT
@@ -182,22 +205,13 @@ def step(design: Design, state: Tanker, dt: float, inputs: Inputs, random: Gener
     spare = np.maximum(mass - gas_mass(design, ATMOSPHERE, temperature), 0)
     leaked = np.minimum(leak_flow(design, state, inputs) * dt, spare)
     temperature, relieved = _heated(design, state, dt, inputs, temperature, mass, leaked, spare - leaked)
-    box = _towards(state.box, _box_target(design, state, inputs, leaked / dt), dt, 8.0)
-    return Tanker(
+    return replace(
+        state,
         time=state.time + dt,
-        position=position,
-        heading=heading,
-        speed=speed,
-        staying=staying,
+        staying=np.maximum(state.staying - dt, 0),
         mass=mass - leaked - relieved,
         temperature=temperature,
-        box=box,
-        rolled=rolled,
-        cruise=_wander(state.cruise, 0.03, dt, 300.0, draws[0]),
-        weather=_wander(state.weather, design.weather_spread, dt, 2 * DAY, draws[1]),
-        camber=_wander(state.camber, design.camber_spread, dt, 30.0, draws[2]),
-        seals=_wander(state.seals, 0.1, dt, HOUR, draws[3]),
-        wind=_wander(state.wind, 0.8, dt, 600.0, draws[4]),
+        box=towards(state.box, _box_target(design, state, inputs, leaked / dt), dt, 8.0),
         leaked=state.leaked + leaked,
         relieved=state.relieved + relieved,
         loaded=state.loaded + pumped,
@@ -410,17 +424,6 @@ def _box_target(design: Design, state: Tanker, inputs: Inputs, leaking: Floats) 
     air = 0.03 + 0.01 * (np.maximum(3.0 + state.wind, 1.0) + state.speed)  # m³/s
     thinned = 1e6 * flash * leaking / (air + flash * leaking / 0.72)  # 0.72 kg/m³: pure vapour
     return np.maximum(design.seals + state.seals, 0) + thinned
-
-
-def _towards(value: Floats, target: Floats, dt: float, constant: Size) -> Floats:
-    """First-order lag, exact over any ``dt``."""
-    return target + (value - target) * np.exp(-dt / constant)
-
-
-def _wander(value: Floats, spread: Size, dt: float, constant: float, draw: Floats) -> Floats:
-    """Ornstein-Uhlenbeck noise of this spread and correlation time, exact over any ``dt``."""
-    kept = math.exp(-dt / constant)
-    return value * kept + spread * math.sqrt(1 - kept * kept) * draw
 
 
 KIND = Kind(

@@ -8,6 +8,7 @@ import pytest
 
 from alerting.alert import Answer, Condition, Role
 from streams.finding import Tier
+from tests.disks import small_disk
 from tests.servers import needs_mosquitto
 from tests.world.world import World, core, whole
 
@@ -96,3 +97,33 @@ def test_the_fan_stops_and_the_same_is_told_whatever_dies(tmp_path: Path) -> Non
         assert not any(ring["repeat"] for ring in world.whole.rehearsal.rings()), (
             "and nobody was called twice"
         )
+
+
+@pytest.mark.mosquitto
+@needs_mosquitto
+def test_ammonia_leaks_while_the_disk_is_full_and_the_same_is_told(tmp_path: Path) -> None:
+    (tmp_path / "core").mkdir()
+    with core("toxic-leak", tmp_path / "core") as undisturbed:
+        undisturbed.to_the_end()
+        wanted = undisturbed.same()
+    with (
+        small_disk(tmp_path / "disk", "64m") as disk,
+        whole("toxic-leak", disk, journal_reserve=1 << 20) as world,
+    ):
+        world.until("15:15:10")
+        world.fill(disk, 2.0, at="acknowledged")
+        world.until("15:16")
+        world.fill(disk, 2.0, at="stepped")
+        world.to_the_end()
+        assert world.same() == wanted
+        told = {alert.rule for alert in world.product.alerts() if not alert.enterprise}
+        assert told & {"system.journal", "system.desk"}, "and an administrator is told of the disk"
+
+
+def test_a_network_that_loses_and_mixes_messages_hides_no_danger(tmp_path: Path) -> None:
+    with core("mine-fan-stop", tmp_path) as world:
+        with world.dropping(0.2), world.disordering():
+            world.until("10:20")
+        world.to_the_end()
+        score = world.score()
+    assert [danger.outcome for danger in score.dangers] == ["detected", "detected"]

@@ -18,6 +18,7 @@ from simulators import registry_files, scenario
 from simulators.city import City
 from simulators.score import Raised, Score, score
 from simulators.uplink import Message
+from tests.disks import fill
 from tests.world.core import Core
 
 SCENARIOS = Path(__file__).parents[2] / "examples" / "scenarios"
@@ -59,6 +60,7 @@ class World:
         self.simulation.until(self.time(clock))
 
     def to_the_end(self) -> None:
+        """Let the whole scenario happen."""
         for _ in self.simulation.moments():
             pass
 
@@ -126,17 +128,7 @@ class World:
     def fill(self, disk: Path, seconds: float, at: str = "") -> None:
         """Leave no room on a disk (a small one: a tmpfs of the test's own) for so long, in real time."""
 
-        def fill() -> None:
-            filler = disk / "filler"
-            with filler.open("wb", buffering=0) as file:
-                try:
-                    while True:
-                        file.write(bytes(1 << 16))
-                except OSError:  # full is what it was to become
-                    pass
-            threading.Timer(seconds, filler.unlink).start()
-
-        self._at(at, fill)
+        self._at(at, lambda: threading.Timer(seconds, fill(disk).unlink).start())
 
     @contextmanager
     def dropping(self, share: float, seed: int = 1) -> Iterator[None]:
