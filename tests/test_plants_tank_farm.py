@@ -235,6 +235,22 @@ def test_a_leak_shows_then_endangers_then_harms(leak: float, harmed: bool):
         assert harm == math.inf  # a 10 mm hole makes a small cloud
 
 
+@pytest.mark.parametrize(
+    ("percent", "stage"),
+    [
+        (4.9, Stage.SAFE),
+        (24.9, Stage.VISIBLE),
+        (25.1, Stage.DANGER),
+        (99.0, Stage.DANGER),
+        (101.0, Stage.HARM),
+    ],
+)
+def test_how_bad_a_cloud_is(percent: float, stage: Stage):
+    thin = replace(tank(), vapour=np.full(1, 1e-3))
+    state = replace(thin, vapour=thin.vapour * percent / max(lel(DESIGN, thin)).item())
+    assert KIND.stages(DESIGN, state, inputs())["flammable_vapour"].item() == stage
+
+
 def test_a_leak_that_is_stopped_and_foamed_blows_away():
     state = run(tank(70.0), 1200, leak=0.1)
     after = run(state, 1200, foam=1.0)
