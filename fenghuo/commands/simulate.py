@@ -204,7 +204,7 @@ async def _rehearse(city: City, folder: Path, speed: float, registry: Path | Non
             lived = (moment.time - city.scenario.start) / SECOND
             if speed and (ahead := lived / speed - (stopwatch() - begun)) > 0:
                 await pause(ahead)
-            bar.update(task, completed=lived, speed=f"{lived / max(stopwatch() - begun, 0.001):.3g}× life")
+            bar.update(task, completed=lived, speed=f"{lived / max(stopwatch() - begun, 0.001):.1f}× life")
         passed, after = stopwatch() - begun, _processor(product)
         record.write(folder, simulation.raised(product), sampler)
     shares = {name: (after[name] - before[name]) / passed for name in before}
@@ -265,11 +265,11 @@ def _bar() -> Progress:
 def _show(scores: Iterable[score.Score]) -> None:
     """The table, and below it whatever was not as it should be."""
     scores = list(scores)
-    table = Table(box=None)
+    table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("scenario", no_wrap=True)
     for column in ("dangers", "detected", "too low", "too fast", "late", "missed", "false"):
-        table.add_column(column, justify="right", no_wrap=column[0] == "d")
-    table.add_column("median delay", justify="right", no_wrap=True)
+        table.add_column(column, justify="right", min_width=max(map(len, column.split())))
+    table.add_column("delay", justify="right", no_wrap=True)
     for one in scores:
         counts = (len(one.dangers), one.detected, one.too_low, one.too_fast, one.late, one.missed)
         told = (str(count or "·") for count in (*counts, one.early + one.false))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from simulators.score import markdown
 from tests.servers import needs_mosquitto
 from tests.world.world import SCENARIOS, core, whole
 
@@ -40,6 +41,8 @@ def test_a_scenario_is_told_of_as_the_page_says(name: str, tmp_path: Path) -> No
     }
     found |= {f"{a.verdict} {a.rule} of {a.subject}" for a in score.alerts if a.verdict in ("early", "false")}
     assert found == explained(name)
+    row = markdown([score]).splitlines()[-1]
+    assert row in PAGE.read_text("utf-8"), "the table's row is as it was"
     if name not in BIG:
         (tmp_path / "core").mkdir()
         with core(name, tmp_path / "core") as world:
