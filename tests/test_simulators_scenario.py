@@ -335,3 +335,12 @@ def test_the_schema_says_durations_as_they_are_written():
     assert kinds["Gateway"]["properties"]["every"]["type"] == "string"
     assert {one["type"] for one in kinds["Plant"]["properties"]["units"]["anyOf"]} == {"array", "integer"}
     assert kinds["Plant"]["additionalProperties"] is False
+
+
+def test_the_pages_example_is_a_scenario(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "scenarios.md").read_text("utf-8")
+    [example] = [block.partition("```")[0] for block in page.split("```yaml\n")[1:]]
+    path = tmp_path / "example.yaml"
+    path.write_text(example, "utf-8")
+    truth = City(scenario.read(path), "example").truth()
+    assert {danger.hazard for danger in truth.dangers} >= {"flammable_gas", "blind.covered"}
