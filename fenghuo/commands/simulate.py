@@ -21,6 +21,7 @@ from fenghuo.commands.simulate_load import load
 from fenghuo.rehearsal import NotAbsorbed
 from fenghuo.settings import Broker
 from registry.clock import SECOND, pause, stopwatch
+from registry.mistakes import RegistryErrors
 from registry.versions import BrokenVersion
 from simulators import plot, record, registry_files, scenario, score
 from simulators.city import City
@@ -127,6 +128,7 @@ def run(
             RecordError,
             LookupError,
             BrokenVersion,
+            RegistryErrors,
             scenario.ScenarioError,
         ) as error:
             raise _failure(error) from error
