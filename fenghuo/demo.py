@@ -13,7 +13,7 @@ from alerting.alert import Alert, Answer, Notice, Role
 from fenghuo import status
 from fenghuo.simulation import Simulation, Whole, whole
 from registry.clock import SECOND
-from simulators import scenario
+from simulators import scenario_file
 from simulators.city import City
 from simulators.instruments import GOOD
 from simulators.scenario import Words
@@ -45,7 +45,7 @@ class Demo:
     """The story, told a moment at a time by ``tick``; use in a ``with``."""
 
     def __init__(self, folder: Path, start: int) -> None:
-        story = scenario.read(STORY).model_copy(update={"start": start})
+        story = scenario_file.read(STORY).model_copy(update={"start": start})
         self.city = City(story, STORY.stem)
         self.product: Whole = whole(self.city, folder, STORY.parent / story.registry)
         self.rehearsal = self.product.rehearsal

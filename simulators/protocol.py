@@ -1,5 +1,6 @@
 """How packets of values become a topic and bytes: the seam at which further protocols join."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -60,7 +61,7 @@ class Encoding(Protocol):
         ...
 
 
-class _Native:
+class _Native(ABC):
     """What both forms of native JSON share; one packet is an object, several are a list of them."""
 
     def readings(self, packets: Sequence[Packet]) -> tuple[str, bytes]:
@@ -76,8 +77,8 @@ class _Native:
             100 + len(orjson.dumps(points.text)) + 26 * len(points.ids)
         )  # a float has 24 characters at most
 
-    def _object(self, packet: Packet) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _object(self, packet: Packet) -> dict[str, Any]: ...
 
 
 class Rows(_Native):

@@ -18,7 +18,7 @@ from fenghuo.simulation import Simulation, behaviours
 from registry.compile import compile_folder
 from registry.model import Group, Registry
 from simulators import people as persons
-from simulators import record, scenario
+from simulators import record, scenario_file
 from simulators.city import City
 from simulators.people import Behaviour
 from simulators.scenario import ScenarioError
@@ -59,7 +59,7 @@ def story(tmp_path: Path) -> Path:
 
 
 def city(path: Path) -> City:
-    return City(scenario.read(path), path.stem)
+    return City(scenario_file.read(path), path.stem)
 
 
 def plain(result: Result) -> str:
@@ -76,7 +76,7 @@ def test_list_names_all_of_ours():
     ours = sorted(path.stem for path in simulate.SCENARIOS.glob("*.yaml"))
     assert len(ours) >= 20
     for name in ours:
-        found = scenario.read(simulate.SCENARIOS / f"{name}.yaml")
+        found = scenario_file.read(simulate.SCENARIOS / f"{name}.yaml")
         assert name in result.stdout
         assert found.title.en in plain(result)
         assert found.title.zh in plain(result)

@@ -15,7 +15,7 @@ from ingest.assemble import Assembler
 from ingest.message import Message as Arrived
 from registry.compile import compile_folder
 from registry.model import Registry
-from simulators import record, registry_files, scenario
+from simulators import record, registry_files, scenario, scenario_file
 from simulators.city import City
 from simulators.physics import Physics
 from simulators.record import RecordError, Sampler
@@ -41,7 +41,7 @@ EVERY = pytest.mark.parametrize("name", SCENARIOS)
 
 @cache
 def story(name: str) -> Scenario:
-    return scenario.read(SCENARIOS[name])
+    return scenario_file.read(SCENARIOS[name])
 
 
 @cache
@@ -77,7 +77,7 @@ def written(tmp_path: Path) -> Written:
         head = "title: {zh: 试验, en: A trial}\nabout: for tests\n"
         start = "" if "start:" in parts else "start: 2026-03-02T10:00:00+08:00\n"
         path.write_text(head + start + "\n".join(lines) + "\n", "utf-8")
-        return scenario.read(path)
+        return scenario_file.read(path)
 
     return read
 

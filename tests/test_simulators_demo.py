@@ -9,14 +9,14 @@ from fenghuo.demo import STORY
 from registry.clock import SECOND
 from registry.compile import compile_folder
 from registry.model import HH, H
-from simulators import scenario
+from simulators import scenario_file
 from simulators.city import City
 
 FOLDER = Path(__file__).parents[1] / "examples" / "demo" / "registry"
 
 
 def city(seed: int | None = None) -> City:
-    story = scenario.read(STORY)
+    story = scenario_file.read(STORY)
     assert (STORY.parent / story.registry).resolve() == FOLDER
     return City(story if seed is None else story.model_copy(update={"seed": seed}), "demo")
 

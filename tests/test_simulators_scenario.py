@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from registry import credit as product_credit
-from simulators import credit, scenario
+from simulators import credit, scenario, scenario_file
 from simulators.city import City
 from simulators.scenario import LONGEST, Change, ScenarioError, duration
 
@@ -38,7 +38,7 @@ def mistakes(folder: Path, text: str | bytes) -> list[str]:
     path = folder / "story.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     try:
-        City(scenario.read(path), "story")
+        City(scenario_file.read(path), "story")
     except ScenarioError as error:
         return [line.removeprefix(f"{path}:").strip() for line in str(error).splitlines()]
     return []
@@ -77,7 +77,7 @@ def test_the_story_of_these_tests_is_right(tmp_path: Path):
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_ours_are_right(path: Path):
-    assert scenario.read(path).title.zh
+    assert scenario_file.read(path).title.zh
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_what_is_no_text_at_all_is_no_scenario(tmp_path: Path, content: bytes):
 
 def test_a_file_that_is_not_there_is_an_os_error(tmp_path: Path):
     with pytest.raises(OSError, match="nowhere"):
-        scenario.read(tmp_path / "nowhere.yaml")
+        scenario_file.read(tmp_path / "nowhere.yaml")
 
 
 def test_durations():
@@ -300,7 +300,7 @@ def test_durations():
 
 def test_what_is_left_out_has_its_usual_value(tmp_path: Path):
     (tmp_path / "story.yaml").write_text(STORY, "utf-8")
-    found = scenario.read(tmp_path / "story.yaml")
+    found = scenario_file.read(tmp_path / "story.yaml")
     [enterprise] = found.enterprises
     assert (found.seed, found.step, found.villages, found.people) == (1, 1_000_000, 0, [])
     assert (enterprise.copies, enterprise.cells, list(enterprise.gateways)) == (1, ["gangdong"], ["gw1"])
@@ -342,5 +342,5 @@ def test_the_pages_example_is_a_scenario(tmp_path: Path) -> None:
     [example] = [block.partition("```")[0] for block in page.split("```yaml\n")[1:]]
     path = tmp_path / "example.yaml"
     path.write_text(example, "utf-8")
-    truth = City(scenario.read(path), "example").truth()
+    truth = City(scenario_file.read(path), "example").truth()
     assert {danger.hazard for danger in truth.dangers} >= {"flammable_gas", "blind.covered"}

@@ -23,7 +23,7 @@ from fenghuo.settings import Broker
 from registry.clock import SECOND, pause, stopwatch
 from registry.mistakes import RegistryErrors
 from registry.versions import BrokenVersion
-from simulators import plot, record, registry_files, scenario, score
+from simulators import plot, record, registry_files, scenario, scenario_file, score
 from simulators.city import City
 from simulators.lines import LinesError
 from simulators.plot import NoPlots
@@ -48,7 +48,7 @@ def list_() -> None:
     """
     table = Table("scenario", "lasts", "what happens", box=None)
     for path in sorted(SCENARIOS.glob("*.yaml")):
-        found = scenario.read(path)
+        found = scenario_file.read(path)
         table.add_row(path.stem, score.span(found.lasts / SECOND), f"{found.title.en}\n{found.title.zh}")
     console.print(table)
 
@@ -173,7 +173,7 @@ def _city(name: str) -> City:
     """The city of a scenario. Mistakes are said all at once."""
     path = _path(name)
     try:
-        return City(scenario.read(path), path.stem)
+        return City(scenario_file.read(path), path.stem)
     except scenario.ScenarioError as error:
         text = str(error)
         raise _failure(text if text.startswith(str(path)) else f"{path}: {text}") from error

@@ -14,7 +14,7 @@ from alerting.alert import Alert
 from fenghuo import simulation
 from fenghuo.simulation import Product, Simulation, Whole
 from registry.compile import compile_folder
-from simulators import registry_files, scenario
+from simulators import registry_files, scenario_file
 from simulators.city import City
 from simulators.score import Raised, Score, score
 from simulators.uplink import Message
@@ -29,7 +29,7 @@ EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 def city(name: str) -> City:
     """The city of one of our scenarios."""
     path = SCENARIOS / f"{name}.yaml"
-    return City(scenario.read(path), name)
+    return City(scenario_file.read(path), name)
 
 
 class World:
