@@ -503,7 +503,7 @@ def test_the_same_statements_are_worded_for_postgresql() -> None:
     config.set_main_option("dialect", "postgresql")
     command.upgrade(config, "head", sql=True)
     assert config.output_buffer.getvalue().count("CREATE TABLE") == len(metadata.tables) + 1
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    dialect = postgresql.dialect()
     worded = {
         name: str(statement.compile(dialect=dialect))
         for name, statement in vars(alerting.desk).items()

@@ -75,7 +75,7 @@ def do(
         phase = Phase.BEGUN if event is Event.REOPENED else Phase(event)
         happening = Happening(event, finding=finding(phase, tier, now), cell="town")
     elif event in DEADLINES:
-        happening = Happening(event, due=int(more.pop("due", now)))  # type: ignore[call-overload]
+        happening = Happening(event, due=int(more.pop("due", now)))
     else:
         happening = Happening(event, person="ann", asked=True, note="done")
     result = step(alert, happening._replace(**more), lambda _: policy, now)

@@ -585,7 +585,7 @@ def test_a_broken_record_says_which_file_and_why(
     if content == "folder":
         path.mkdir()
     elif content is not None:
-        path.write_bytes(whole[: len(whole) // 2] if content == "cut" else bytes(content))  # type: ignore[arg-type]
+        path.write_bytes(whole[: len(whole) // 2] if content == "cut" else bytes(content))
     with pytest.raises(RecordError) as error:
         record.read(tmp_path)
     assert str(error.value).startswith(str(path))
