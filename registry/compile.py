@@ -136,6 +136,7 @@ def _points(columns: Columns, gateways: Sequence[Gateway], groups: Sequence[Grou
         place=text("place"),
         video=text("video"),
         clause=text("clause"),
+        template=text("template"),
         gateway=array(behind, np.int32),
         range_low=array(columns["range_low"], np.float64),
         range_high=array(columns["range_high"], np.float64),
@@ -150,6 +151,10 @@ def _points(columns: Columns, gateways: Sequence[Gateway], groups: Sequence[Grou
         stuck_within=array(
             [0.0 if value != value else value for value in columns["stuck_within"]], np.float64
         ),
+        alarm_state=array(columns["alarm_state"], np.float64),
+        state_delay=array(columns["state_delay"], np.int64),
+        ahead=array(columns["ahead"], np.int64),
+        ahead_over=array(columns["ahead_over"], np.int64),
         group=array(
             [
                 group_index[key] if key[1] else -1

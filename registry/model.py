@@ -1,6 +1,6 @@
 """The registry in its frozen, compiled form: what the engines, the desk and the API read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +10,9 @@ LL, L, H, HH = 0, 1, 2, 3
 """Columns of a point's four limits."""
 
 LEVELS = ("LL", "L", "H", "HH")
+
+FOREVER = 2**63 - 1
+"""A time that never comes, µs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,7 @@ class Points:
     place: tuple[str, ...]
     video: tuple[str, ...]  # link to the live video of the place, "" if none
     clause: tuple[str, ...]  # the clause its limits come from, "" if none
+    template: tuple[str, ...]  # the rulebook's template that judges it, "" for that of its kind
     gateway: NDArray[np.int32]  # [n] index into Registry.gateways
     range_low: NDArray[np.float64]  # [n] physical range, NaN if not given
     range_high: NDArray[np.float64]
@@ -109,6 +113,12 @@ class Points:
     rate_over: NDArray[np.int64]  # [n] the shortest time over which a rate is taken
     stuck_after: NDArray[np.int64]  # [n]
     stuck_within: NDArray[np.float64]  # [n] a change up to this is no change
+    alarm_state: NDArray[
+        np.float64
+    ]  # [n] the value of a discrete point that is an alarm; NaN if no such rule
+    state_delay: NDArray[np.int64]  # [n] how long it must hold
+    ahead: NDArray[np.int64]  # [n] told so long before a limit will be reached
+    ahead_over: NDArray[np.int64]  # [n] the time over which the slope is taken
     group: NDArray[np.int32]  # [n] index into Registry.groups, -1 if none
 
     def __len__(self) -> int:
@@ -125,6 +135,85 @@ class Group:
     delay: int  # µs of event time
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section of a pipeline whose flows should balance. Rows are of the enterprise's own points."""
+
+    enterprise: str
+    id: str
+    name: str
+    flow_in: int  # point row; both flows in the same engineering unit, a quantity an hour
+    flow_out: int
+    pressure_in: int  # point row, -1 if none; both in the same engineering unit
+    pressure_out: int
+    line_pack: float  # quantity by which the content grows for each engineering unit of mean pressure
+    length: float  # m
+    wave_speed: float  # m/s, of a pressure wave in it
+    leak: float  # the smallest leak that is told, as a share of the flow
+    over: int  # µs, over which the balance is taken
+
+
+@dataclass(frozen=True, slots=True)
+class Tank:
+    """How much of a substance a level or weight says there is: tonnes, by linear interpolation.
+
+    value: rising, in the point's engineering unit; mass: t, of the same length (2 or more). So any shape of
+    vessel is a table; registry.stock makes it from the geometry.
+    """
+
+    row: int  # point row
+    value: tuple[float, ...]
+    mass: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A hazardous chemical of a unit whose stock is computed live from its tanks."""
+
+    enterprise: str
+    id: str
+    name: str
+    unit: str  # production unit, "" if none
+    cas: str
+    permitted: float  # t
+    declared: float  # t, of what lies in no tank
+    tanks: tuple[Tank, ...]
+    clause: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Facts:
+    """What the registry's records say, each as a stretch of time; n rows, each (rule, enterprise, subject,
+    record) once, sorted by these.
+
+    A fact is true from ``begins`` until before ``ends`` (µs, FOREVER if nothing ends it). record: id of the
+    record that makes it so, from which the finding's id is minted.
+    """
+
+    rule: tuple[str, ...]  # "equipment.overdue", "licence.expired", "permit.hot_work" ...
+    enterprise: tuple[str, ...]  # "" where it concerns a whole cell
+    subject: tuple[str, ...]  # "equipment:V-101", "cell:haizhou" ...
+    record: tuple[str, ...]
+    name: tuple[str, ...]  # what people call the subject
+    kind: tuple[str, ...]  # of equipment, permit, licence ...; CAS number of a chemical
+    unit: tuple[str, ...]  # production unit, "" if none
+    level: tuple[str, ...]
+    clause: tuple[str, ...]
+    engineering_unit: tuple[str, ...]
+    begins: NDArray[np.int64]  # [n]
+    ends: NDArray[np.int64]  # [n]
+    value: NDArray[np.float64]  # [n], NaN if none
+    limit: NDArray[np.float64]  # [n], NaN if none
+
+    def __len__(self) -> int:
+        return len(self.rule)
+
+    @staticmethod
+    def none() -> "Facts":
+        times, numbers = np.empty(0, np.int64), np.empty(0, np.float64)
+        return Facts((), (), (), (), (), (), (), (), (), (), times, times, numbers, numbers)
+
+
 @dataclass(frozen=True, eq=False)
 class Registry:
     """One version of who and what exists. ``version`` is derived from the source: equal sources are equal."""
@@ -139,6 +228,10 @@ class Registry:
     people: dict[str, Person]
     duty: tuple[Duty, ...]
     escalation: dict[str, Escalation]  # by tier: "I", "II", "III", "IV"
+    sections: tuple[Section, ...] = ()
+    holdings: tuple[Holding, ...] = ()
+    facts: Facts = field(default_factory=Facts.none)
+    edit: str = ""  # who made the newest edit in it, and why: the trace of what it corrects
 
     @cached_property
     def rows(self) -> dict[str, dict[str, int]]:

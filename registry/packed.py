@@ -6,11 +6,24 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from registry.model import Cell, Duty, Enterprise, Escalation, Gateway, Group, Person, Points, Registry
+from registry.model import (
+    Cell,
+    Duty,
+    Enterprise,
+    Escalation,
+    Facts,
+    Gateway,
+    Group,
+    Holding,
+    Person,
+    Points,
+    Registry,
+    Section,
+)
 
-FORMAT = 1
+FORMAT = 2
 
-_TEXTS = ("id", "name", "kind", "engineering_unit", "unit", "place", "video", "clause")
+_TEXTS = ("id", "name", "kind", "engineering_unit", "unit", "place", "video", "clause", "template")
 _ARRAYS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
     "gateway": (np.int32, (-1,)),
     "range_low": (np.float64, (-1,)),
@@ -24,7 +37,22 @@ _ARRAYS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
     "rate_over": (np.int64, (-1,)),
     "stuck_after": (np.int64, (-1,)),
     "stuck_within": (np.float64, (-1,)),
+    "alarm_state": (np.float64, (-1,)),
+    "state_delay": (np.int64, (-1,)),
+    "ahead": (np.int64, (-1,)),
+    "ahead_over": (np.int64, (-1,)),
     "group": (np.int32, (-1,)),
+}
+
+_FACT_TEXTS = (
+    *("rule", "enterprise", "subject", "record", "name", "kind", "unit", "level", "clause"),
+    "engineering_unit",
+)
+_FACT_ARRAYS: dict[str, type[np.generic]] = {
+    "begins": np.int64,
+    "ends": np.int64,
+    "value": np.float64,
+    "limit": np.float64,
 }
 
 
@@ -46,6 +74,11 @@ class _Packed(msgspec.Struct, frozen=True):
     people: list[Person]
     duty: tuple[Duty, ...]
     escalation: dict[str, Escalation]
+    sections: tuple[Section, ...]
+    holdings: tuple[Holding, ...]
+    fact_texts: dict[str, _Texts]
+    fact_arrays: dict[str, bytes]
+    edit: str
 
 
 _decoder = msgspec.msgpack.Decoder(_Packed)
@@ -53,7 +86,7 @@ _decoder = msgspec.msgpack.Decoder(_Packed)
 
 def pack(registry: Registry) -> bytes:
     """The registry as bytes; equal registries give equal bytes."""
-    points = registry.points
+    points, facts = registry.points, registry.facts
     return msgspec.msgpack.encode(
         _Packed(
             format=FORMAT,
@@ -70,6 +103,13 @@ def pack(registry: Registry) -> bytes:
             people=list(registry.people.values()),
             duty=registry.duty,
             escalation=registry.escalation,
+            sections=registry.sections,
+            holdings=registry.holdings,
+            fact_texts={name: _texts(getattr(facts, name)) for name in _FACT_TEXTS},
+            fact_arrays={
+                name: _little_endian(getattr(facts, name), dtype) for name, dtype in _FACT_ARRAYS.items()
+            },
+            edit=registry.edit,
         )
     )
 
@@ -82,6 +122,9 @@ def unpack(content: bytes) -> Registry:
     columns: dict[str, Any] = {name: _rows(packed.texts[name]) for name in _TEXTS}
     for name, (dtype, shape) in _ARRAYS.items():
         columns[name] = np.frombuffer(packed.arrays[name], np.dtype(dtype).newbyteorder("<")).reshape(shape)
+    facts: dict[str, Any] = {name: _rows(packed.fact_texts[name]) for name in _FACT_TEXTS}
+    for name, kind in _FACT_ARRAYS.items():
+        facts[name] = np.frombuffer(packed.fact_arrays[name], np.dtype(kind).newbyteorder("<"))
     return Registry(
         version=packed.version,
         time_zone=packed.time_zone,
@@ -93,6 +136,10 @@ def unpack(content: bytes) -> Registry:
         people={person.id: person for person in packed.people},
         duty=packed.duty,
         escalation=packed.escalation,
+        sections=packed.sections,
+        holdings=packed.holdings,
+        facts=Facts(**facts),
+        edit=packed.edit,
     )
 
 

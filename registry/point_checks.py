@@ -107,6 +107,9 @@ class PointChecks:
         self._needs("rate", "rate_over")
         self._needs("rate_over", "rate")
         self._needs("stuck_within", "stuck_after")
+        self._needs("state_delay", "alarm_state")
+        self._needs("ahead", "ahead_over")
+        self._needs("ahead_over", "ahead")
 
     def _order(self, level: str, limit: NDArray[np.float64], below: NDArray[np.float64]) -> None:
         self._report(

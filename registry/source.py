@@ -400,6 +400,11 @@ POINT_COLUMNS = {
     "rate_over": Column(PositiveDuration, 0),
     "stuck_after": Column(PositiveDuration, 0),
     "stuck_within": Column(NotNegative, NAN),
+    "alarm_state": Column(Number, NAN),
+    "state_delay": Column(Duration, 0),
+    "ahead": Column(PositiveDuration, 0),
+    "ahead_over": Column(PositiveDuration, 0),
     "group": Column(str, ""),
+    "template": Column(Id, ""),
 }
 """points.csv and points/*.csv"""

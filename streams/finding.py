@@ -26,6 +26,31 @@ class Phase(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
+class Ground(msgspec.Struct, frozen=True):
+    """A finding on which a compound finding stands, as it was then."""
+
+    id: str
+    rule: str
+    enterprise: str
+    subject: str
+    name: str
+    kind: str
+    level: str
+    since: int
+    value: float | None = None
+    limit: float | None = None
+    unit: str = ""
+    clause: str = ""
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What a compound finding asks of departments: who leads, and who supports."""
+
+    what: str  # "joint-inspection"
+    lead: str  # a department's id, such as "market-regulation"
+    support: tuple[str, ...] = ()
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One message about one finding; the first has seq 1, the next 2, and so on without gaps.
 
@@ -37,6 +62,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     arrival: arrival time at which it was known, µs. level: the limit reached ("H", "HH", "L", "LL") or "".
     tier: the tier that this level has, None if the rulebook gives none (then it never rings).
     late: evidence of something already over when it was heard: it is recorded and rings nobody.
+    version: of registry and rulebook, "REGISTRY.RULEBOOK". name: what people call the subject, "" where the
+    registry's points say it. kind: of the point, equipment, permit ...; CAS number of a chemical.
+    within: the parts of its enterprise that the subject lies in, "unit:R1", "group:G1", "pipeline:P1".
+    Of a compound finding, whose rule is "compound.TOPIC" and whose level is the rule that applied:
+    why: a sentence that says why, by language ("zh", "en"). grounds: the findings that it stands on.
+    asks: what it asks of departments.
     """
 
     id: str
@@ -57,6 +88,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     evidence: tuple[str, ...] = ()
     late: bool = False
     version: str = ""
+    name: str = ""
+    kind: str = ""
+    within: tuple[str, ...] = ()
+    why: dict[str, str] = {}
+    grounds: tuple[Ground, ...] = ()
+    asks: tuple[Ask, ...] = ()
 
 
 def finding_id(rule: str, enterprise: str, subject: str, since: int, late: str = "") -> str:

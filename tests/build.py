@@ -60,7 +60,12 @@ class PointSpec:
     rate_over: int = 0
     stuck_after: int = 0
     stuck_within: float = 0.0
+    alarm_state: float = NAN
+    state_delay: int = 0
+    ahead: int = 0
+    ahead_over: int = 0
     group: str = ""
+    template: str = ""
 
 
 def code(number: int) -> str:
@@ -157,6 +162,7 @@ def make_registry(
             place=tuple(s.place for s in specs),
             video=tuple(s.video for s in specs),
             clause=tuple(s.clause for s in specs),
+            template=tuple(s.template for s in specs),
             gateway=np.array([gateway for gateway, _, _ in rows], np.int32),
             range_low=np.array([s.range_low for s in specs], np.float64),
             range_high=np.array([s.range_high for s in specs], np.float64),
@@ -169,6 +175,10 @@ def make_registry(
             rate_over=np.array([s.rate_over for s in specs], np.int64),
             stuck_after=np.array([s.stuck_after for s in specs], np.int64),
             stuck_within=np.array([s.stuck_within for s in specs], np.float64),
+            alarm_state=np.array([s.alarm_state for s in specs], np.float64),
+            state_delay=np.array([s.state_delay for s in specs], np.int64),
+            ahead=np.array([s.ahead for s in specs], np.int64),
+            ahead_over=np.array([s.ahead_over for s in specs], np.int64),
             group=np.array(
                 [group_index[enterprise, s.group] if s.group else -1 for _, enterprise, s in rows], np.int32
             ),
