@@ -23,30 +23,30 @@ from sqlalchemy import (
 
 from alerting import lifecycle, tables, words
 from alerting.alert import Alert, Detail, Notice, Receipt, Role, Step
-from alerting.database import (
-    DeskBusy,
-    DeskError,
-    DeskUnwritable,
+from alerting.ladder import Ladder
+from alerting.lifecycle import NOBODY, REOPEN_WITHIN, Call, Event, Happening, Policy, Result
+from alerting.store import ALERT_COLUMNS, OVER, to_alert
+from registry.database import (
+    DatabaseBusy,
+    DatabaseError,
+    DatabaseUnwritable,
     Watch,
     execute_many,
     fetch,
     reading,
     writing,
 )
-from alerting.ladder import Ladder
-from alerting.lifecycle import NOBODY, REOPEN_WITHIN, Call, Event, Happening, Policy, Result
-from alerting.store import ALERT_COLUMNS, OVER, to_alert
 from registry.model import Person, Registry
 from streams.finding import Finding, Tier
 
-__all__ = ["Desk", "DeskBusy", "DeskError", "DeskUnwritable", "NoSuchAlert", "NotAsked", "Work"]
+__all__ = ["DatabaseBusy", "DatabaseError", "DatabaseUnwritable", "Desk", "NoSuchAlert", "NotAsked", "Work"]
 
 
-class NoSuchAlert(DeskError):
+class NoSuchAlert(DatabaseError):
     """There is no alert of this id."""
 
 
-class NotAsked(DeskError):
+class NotAsked(DatabaseError):
     """This person has no part in the alert; nothing was recorded."""
 
 
@@ -80,8 +80,8 @@ class Desk:
         Messages that it already has are ignored, so a replay changes nothing; the offset never falls.
 
         Raises:
-            DeskBusy: another process holds the database; nothing was done.
-            DeskUnwritable: the disk is full, read-only or broken; nothing was done.
+            DatabaseBusy: another process holds the database; nothing was done.
+            DatabaseUnwritable: the disk is full, read-only or broken; nothing was done.
         """
         with writing(self._engine) as connection:
             sheet = _Sheet(connection, self._ladder, now)
@@ -105,7 +105,7 @@ class Desk:
         on a closed alert, is recorded.
 
         Raises:
-            NoSuchAlert, NotAsked, DeskBusy, DeskUnwritable: nothing was done.
+            NoSuchAlert, NotAsked, DatabaseBusy, DatabaseUnwritable: nothing was done.
             ValueError: the note holds a NUL character, which not every database takes.
         """
         return self._answer(Event.CONFIRM, alert, person, now, note)
@@ -114,7 +114,7 @@ class Desk:
         """The person, asked or not, takes the alert: they hold it from now on, and the clock stops.
 
         Raises:
-            NoSuchAlert, DeskBusy, DeskUnwritable: nothing was done.
+            NoSuchAlert, DatabaseBusy, DatabaseUnwritable: nothing was done.
             NotAsked: the registry does not know the person.
             ValueError: the note holds a NUL character.
         """
@@ -128,7 +128,7 @@ class Desk:
         A told person's is recorded as seen.
 
         Raises:
-            NoSuchAlert, NotAsked, DeskBusy, DeskUnwritable: nothing was done.
+            NoSuchAlert, NotAsked, DatabaseBusy, DatabaseUnwritable: nothing was done.
             ValueError: the note is empty, or holds a NUL character.
         """
         if not note.strip():
@@ -180,7 +180,7 @@ def make_durable(engine: Engine) -> None:
     """Put on the disk all that was committed so far, through an engine whose commits last.
 
     Raises:
-        DeskBusy, DeskUnwritable: it may not be there.
+        DatabaseBusy, DatabaseUnwritable: it may not be there.
     """
     with writing(engine) as connection:
         _write_state(connection, "durable", _read_state(connection)["durable"] + 1)

@@ -23,10 +23,10 @@ from sqlalchemy import Connection, Engine, Row, bindparam, func, select, update
 from alerting import words
 from alerting.alert import Notice, NoticeState, Role
 from alerting.channels import Channel, Delivery, Outcome, lateness
-from alerting.database import Commits, DeskBusy, DeskUnwritable, reading, writing
 from alerting.desk import record_undelivered
 from alerting.tables import alerts, outbox
 from registry.clock import DAY, HOUR, MINUTE, SECOND, Clock
+from registry.database import Commits, DatabaseBusy, DatabaseUnwritable, reading, writing
 
 POLL = 0.05
 """Seconds of real time between two looks at whether the database has changed."""
@@ -181,7 +181,7 @@ class Sender:
         """Differs after any other connection's commit; where the database cannot say, it always differs."""
         try:
             count = self._commits.count()
-        except (DeskBusy, DeskUnwritable) as error:
+        except (DatabaseBusy, DatabaseUnwritable) as error:
             self._busy(error)
             count = None
         return object() if count is None else count
@@ -217,7 +217,7 @@ class Sender:
             # was lost in the commit: then some may stand as "sending" that nobody sends.
             self._settled = settled + self._settled
             self._recovered = False
-            if not isinstance(error, DeskBusy | DeskUnwritable):
+            if not isinstance(error, DatabaseBusy | DatabaseUnwritable):
                 raise
             self._busy(error)
             return False
@@ -274,7 +274,7 @@ class Sender:
             await asyncio.to_thread(
                 _exchange, self._engine, self._settled, lambda line: False, self._clock.now()
             )
-        except (DeskBusy, DeskUnwritable) as error:
+        except (DatabaseBusy, DatabaseUnwritable) as error:
             # They stand as "sending": the next start sends them again, marked.
             self._busy(error)
 

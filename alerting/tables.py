@@ -1,9 +1,12 @@
 """The desk's tables: alerts, their steps, findings, outbox, tokens. The migrations build the same."""
 
+from pathlib import Path
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Engine,
     Float,
     ForeignKey,
     Index,
@@ -13,6 +16,10 @@ from sqlalchemy import (
     Table,
     Text,
 )
+
+from registry import database
+
+MIGRATIONS = Path(__file__).parent / "migrations"
 
 metadata = MetaData()
 
@@ -137,3 +144,8 @@ tokens = Table(
     Column("created", BigInteger, nullable=False),
     Column("revoked", BigInteger, nullable=False),
 )
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the desk's tables to their newest form; does nothing if they have it. Raises as ``writing``."""
+    database.upgrade(engine, MIGRATIONS)

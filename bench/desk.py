@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from alerting.database import open_database, upgrade
 from alerting.desk import Desk
+from alerting.tables import upgrade
 from registry.clock import SECOND, stopwatch
+from registry.database import open_database
 from streams.finding import Finding, Phase, Tier, finding_id
 from tests.build import city_registry
 

@@ -22,13 +22,14 @@ from sqlalchemy import func, select
 
 import registry.versions
 from alerting import tables
-from alerting.database import open_database, reading, upgrade
+from alerting.tables import upgrade
 from console import tokens
 from fenghuo import status
 from fenghuo.rehearsal import processor
 from fenghuo.settings import Broker, Settings
 from ingest.broker import Account, Mosquitto, collector_account, free_port
 from registry.clock import SystemClock, stopwatch
+from registry.database import open_database, reading
 from registry.model import Registry
 from simulators.load import Report
 from tests.build import city_registry

@@ -15,7 +15,6 @@ from sqlalchemy import Engine
 
 from alerting import store, words
 from alerting.alert import Alert, Answer, Condition, Receipt, Step
-from alerting.database import DeskBusy, DeskUnwritable, reading
 from alerting.desk import Desk
 from alerting.lifecycle import Event
 from alerting.sender import Counts
@@ -40,6 +39,7 @@ from console.models import (
 from ingest.journal_reader import dead_letter_id, dead_letters
 from ingest.last_values import LastValues, NoLastValues
 from registry.clock import SECOND, Clock
+from registry.database import DatabaseBusy, DatabaseUnwritable, reading
 from registry.model import Registry
 from streams.finding import Tier
 
@@ -127,7 +127,7 @@ def create_app(deps: Dependencies) -> FastAPI:
         try:
             with reading(deps.database) as connection:
                 connection.exec_driver_sql("SELECT 1 FROM state").first()
-        except (DeskBusy, DeskUnwritable) as error:
+        except (DatabaseBusy, DatabaseUnwritable) as error:
             raise Refused(503, "not_ready", "the desk's database cannot be read") from error
         said = deps.status()
         if said is None or deps.clock.now() - said.time > JUDGE_FRESH:

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from alerting.desk import DeskBusy, DeskUnwritable, NoSuchAlert, NotAsked
+from alerting.desk import DatabaseBusy, DatabaseUnwritable, NoSuchAlert, NotAsked
 from console.metrics import Requests
 from ingest.journal_file import JournalUnreadable
 from ingest.last_values import NoLastValues
@@ -87,8 +87,8 @@ def install(app: FastAPI, requests: Requests, admit: Callable[[Request], Awaitab
     async def not_asked(request: Request, error: NotAsked) -> JSONResponse:
         return answer(403, "not_asked", str(error))
 
-    @app.exception_handler(DeskBusy)
-    @app.exception_handler(DeskUnwritable)
+    @app.exception_handler(DatabaseBusy)
+    @app.exception_handler(DatabaseUnwritable)
     @app.exception_handler(NoLastValues)
     @app.exception_handler(JournalUnreadable)
     async def not_now(request: Request, error: Exception) -> JSONResponse:

@@ -10,9 +10,9 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Engine, func, select
 
 from alerting import store, tables
-from alerting.database import DeskBusy, DeskUnwritable, reading
 from alerting.sender import Counts
 from registry.clock import SECOND
+from registry.database import DatabaseBusy, DatabaseUnwritable, reading
 
 
 class Latency(Protocol):
@@ -103,7 +103,7 @@ class Scrape(Collector):
         try:
             yield from self._desk()
             readable = True
-        except (DeskBusy, DeskUnwritable):
+        except (DatabaseBusy, DatabaseUnwritable):
             readable = False
         yield _gauge("fenghuo_desk_readable", "1 if the desk's database could be read just now.", readable)
         answered = CounterMetricFamily(

@@ -8,14 +8,14 @@ from typing import cast
 from sqlalchemy import Connection, Engine, String, insert, select, update
 
 from alerting import tables
-from alerting.database import DeskError, reading, writing
 from console.scope import Scope
+from registry.database import DatabaseError, reading, writing
 
 PREFIX = "fenghuo_"
 """So that a token is known for what it is where it leaks into a log or a repository."""
 
 
-class TokenRefused(DeskError):
+class TokenRefused(DatabaseError):
     """A token cannot be made so; says why."""
 
 
@@ -36,7 +36,7 @@ def create(database: Engine, *, name: str, scope: Scope, person: str = "", now: 
 
     Raises:
         TokenRefused: a text is too long, or holds a NUL character, which not every database takes.
-        DeskBusy, DeskUnwritable.
+        DatabaseBusy, DatabaseUnwritable.
     """
     token = PREFIX + secrets.token_urlsafe(32)
     row = {"digest": digest(token), "name": name, "person": person, "scope": str(scope)}

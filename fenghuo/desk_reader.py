@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alerting import store
 from alerting.alert import Alert, Notice, Step
-from alerting.database import open_database, reading
+from registry.database import open_database, reading
 
 EVERYTHING = store.Scope(system=True)
 

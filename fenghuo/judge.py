@@ -19,8 +19,7 @@ import structlog
 
 import registry.versions
 from alerting import store
-from alerting.database import open_database, reading
-from alerting.desk import Desk, DeskBusy, DeskUnwritable, absorbed, make_durable
+from alerting.desk import DatabaseBusy, DatabaseUnwritable, Desk, absorbed, make_durable
 from alerting.words import moment
 from fenghuo import recovery, status
 from fenghuo.anchor import shared_anchor
@@ -37,6 +36,7 @@ from ingest.last_values import LastValues
 from ingest.readings import DeadLetter, Round
 from ingest.reserve import Reserve, share
 from registry.clock import HOUR, MINUTE, SECOND, Anchor, Clock, SystemClock, stopwatch
+from registry.database import open_database, reading
 from registry.model import Registry
 from streams.finding import Finding, Phase
 
@@ -311,7 +311,7 @@ class Judge:
         """Findings and due deadlines to the desk; a desk that cannot take them is asked again next turn."""
         try:
             self._desk.round(self._pending, offset, now)
-        except (DeskBusy, DeskUnwritable) as error:
+        except (DatabaseBusy, DatabaseUnwritable) as error:
             self._counts["desk_busy"] += 1
             self._desk_fails(error)
             return
@@ -334,14 +334,14 @@ class Judge:
         self._next_look = stopwatch() + LOOK
         try:
             self._deadline = self._desk.next_deadline()
-        except (DeskBusy, DeskUnwritable) as error:
+        except (DatabaseBusy, DatabaseUnwritable) as error:
             self._desk_fails(error)
 
-    def _desk_fails(self, error: DeskBusy | DeskUnwritable) -> None:
+    def _desk_fails(self, error: DatabaseBusy | DatabaseUnwritable) -> None:
         if not self._desk_failed:
             log.error("desk_does_not_take", why=str(error), waiting=len(self._pending))
         self._desk_failed = str(error)
-        if isinstance(error, DeskUnwritable):
+        if isinstance(error, DatabaseUnwritable):
             self._disk.desk_failed = str(error)
             self._disk.look()  # at once: with the reserve let go, the next try may succeed
 
@@ -418,7 +418,7 @@ class Judge:
                 mark.unlink()
         except FileNotFoundError:
             return
-        except (DeskBusy, DeskUnwritable) as error:
+        except (DatabaseBusy, DatabaseUnwritable) as error:
             self._desk_fails(error)
         except OSError as error:
             log.error("mark_not_removed", mark=str(mark), why=str(error))
@@ -472,7 +472,7 @@ class Judge:
             return
         try:
             make_durable(self._lasting)  # what the snapshot is beyond could not be replayed
-        except (DeskBusy, DeskUnwritable) as error:
+        except (DatabaseBusy, DatabaseUnwritable) as error:
             self._desk_fails(error)
             return
         snapshot = recovery.Snapshot(offset, self._registry.version, self._engine.snapshot())

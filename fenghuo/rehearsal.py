@@ -20,7 +20,6 @@ import msgspec
 import yaml
 
 from alerting import sender
-from alerting.database import reading
 from console import tokens
 from console.scope import Scope
 from fenghuo import status
@@ -30,6 +29,7 @@ from ingest.broker import die_with_parent, free_port, gateway_user
 from ingest.last_values import LastValues, NoLastValues
 from registry.clock import Clock, SystemClock, stopwatch
 from registry.compile import compile_folder
+from registry.database import reading
 from registry.model import Registry
 from simulators.gateway import Gateway, GatewayError, Value, rows
 

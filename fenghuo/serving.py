@@ -15,8 +15,7 @@ import uvicorn
 import registry.versions
 from alerting import store
 from alerting.channels import Channel, ChannelSettings, HttpChannel
-from alerting.database import open_database, reading
-from alerting.desk import Desk, DeskBusy, DeskUnwritable
+from alerting.desk import DatabaseBusy, DatabaseUnwritable, Desk
 from alerting.sender import Sender
 from console.api import Dependencies, create_app
 from fenghuo import status
@@ -26,6 +25,7 @@ from fenghuo.logs import configure
 from fenghuo.settings import Settings
 from fenghuo.system_findings import SystemFindings
 from registry.clock import Clock, SystemClock, pause, stopwatch
+from registry.database import open_database, reading
 from registry.model import Registry
 
 log = structlog.get_logger()
@@ -90,7 +90,7 @@ class Serving:
             self._own_desk.round(findings, None, self.clock.now())
         except BaseException as error:
             self._system = None  # said again at the next look
-            if not isinstance(error, DeskBusy | DeskUnwritable):
+            if not isinstance(error, DatabaseBusy | DatabaseUnwritable):
                 raise
             log.error("desk_does_not_take", why=str(error))
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import structlog
 
 import registry.versions
-from alerting.database import open_database, upgrade
+from alerting.tables import upgrade
 from fenghuo import status
 from fenghuo.anchor import VARIABLE
 from fenghuo.settings import Broker, Settings
@@ -33,6 +33,7 @@ from ingest.journal import Journal, JournalUnwritable
 from ingest.reserve import share
 from registry.clock import Anchor, stopwatch
 from registry.compile import compile_folder
+from registry.database import open_database
 from registry.mistakes import RegistryErrors
 from registry.model import Registry
 

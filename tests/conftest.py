@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from alerting.database import open_database, upgrade
+from alerting.tables import upgrade
+from registry.database import open_database
 from tests.servers import needs_mosquitto
 
 settings.register_profile("short", deadline=None, suppress_health_check=[HealthCheck.too_slow])

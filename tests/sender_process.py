@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from alerting.channels import ChannelSettings, HttpChannel
-from alerting.database import open_database
 from alerting.sender import Retry, Sender
 from registry.clock import SECOND, SystemClock
+from registry.database import open_database
 
 
 async def main(database: str, url: str) -> None:

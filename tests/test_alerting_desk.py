@@ -26,9 +26,15 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 import alerting.desk
 from alerting import words
 from alerting.alert import Alert, Answer, Condition, Notice, NoticeState, Outcome, Role, Step
-from alerting.database import MIGRATIONS, open_database, reading, upgrade, writing
-from alerting.database import _meaning as meaning
-from alerting.desk import Desk, DeskBusy, DeskUnwritable, NoSuchAlert, NotAsked, absorbed, make_durable
+from alerting.desk import (
+    DatabaseBusy,
+    DatabaseUnwritable,
+    Desk,
+    NoSuchAlert,
+    NotAsked,
+    absorbed,
+    make_durable,
+)
 from alerting.lifecycle import Event, next_due
 from alerting.store import (
     Scope,
@@ -41,9 +47,11 @@ from alerting.store import (
     steps,
     subtree,
 )
-from alerting.tables import metadata
+from alerting.tables import MIGRATIONS, metadata, upgrade
 from fenghuo.system_findings import TIERS
 from registry.clock import HOUR, MINUTE, SECOND
+from registry.database import _meaning as meaning
+from registry.database import open_database, reading, writing
 from registry.model import Contact, Duty, Person
 from streams.finding import Finding, Phase, Tier, finding_id
 from tests.build import PointSpec, code, make_registry
@@ -524,7 +532,7 @@ def test_a_locked_database_says_busy_and_nothing_is_done(template: Path, tmp_pat
                 lambda: desk.round([message(Phase.WORSENED, 2)], 2, T),
                 lambda: desk.confirm(FIRST, OPERATOR, T),
             ):
-                with pytest.raises(DeskBusy):
+                with pytest.raises(DatabaseBusy):
                     act()
             assert desk.next_deadline() == T + 5 * MINUTE  # reading goes on
             assert dump(mine) == before
@@ -544,7 +552,7 @@ def test_a_full_disk_says_unwritable_and_nothing_is_done(template: Path, tmp_pat
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
         many = [message(subject=f"point:P-{n}", evidence=("x" * 500,)) for n in range(100)]
-        with pytest.raises(DeskUnwritable, match="full"):
+        with pytest.raises(DatabaseUnwritable, match="full"):
             desk.round(many, 2, T)
         assert dump(engine) == before
 
@@ -558,7 +566,7 @@ def test_whatever_is_wrong_with_the_file_the_next_deadline_says_busy_or_unwritab
         if wrong.parent.exists():
             wrong.write_bytes(b"no database " * 1000 if wrong.name == "garbage" else b"")
         mine = open_database(wrong)
-        with pytest.raises(DeskUnwritable):
+        with pytest.raises(DatabaseUnwritable):
             Desk(mine, REGISTRY).next_deadline()
         mine.dispose()
 
@@ -576,7 +584,7 @@ def test_a_server_that_is_held_or_gone_for_a_moment_is_busy_not_broken(state: st
     driver = SimpleNamespace(OperationalError=ServersError)
     error = ServersError(state)
     for seen in (error, OperationalError("", {}, error)):  # raw where a round went straight to the driver
-        assert isinstance(meaning(seen, driver), DeskBusy)
+        assert isinstance(meaning(seen, driver), DatabaseBusy)
 
 
 def test_what_is_wrong_with_a_statement_stays_what_it_is() -> None:
@@ -591,7 +599,7 @@ def test_no_free_connection_is_busy(template: Path, tmp_path: Path) -> None:
     desk = Desk(mine, REGISTRY)
     with mine.connect():
         for act in (lambda: absorbed(mine), desk.next_deadline, lambda: desk.round([], 1, T)):
-            with pytest.raises(DeskBusy):
+            with pytest.raises(DatabaseBusy):
                 act()
     mine.dispose()
 
@@ -600,7 +608,7 @@ def test_a_read_only_database_says_unwritable(template: Path, tmp_path: Path) ->
     with database(template, tmp_path) as engine:
         Desk(engine, REGISTRY).round([message()], 1, T)
     mine = open_database(f"sqlite:///file:{tmp_path / 'desk.sqlite'}?mode=ro&uri=true")
-    with pytest.raises(DeskUnwritable, match="readonly"):
+    with pytest.raises(DatabaseUnwritable, match="readonly"):
         Desk(mine, REGISTRY).confirm(FIRST, OPERATOR, T)
     mine.dispose()
 

@@ -19,11 +19,11 @@ from sqlalchemy import Engine, func, insert, select, update
 from alerting import store
 from alerting.alert import Notice, NoticeState, Role
 from alerting.channels import Channel, ChannelSettings, Delivery, HttpChannel, Outcome
-from alerting.database import open_database, reading, writing
 from alerting.sender import Lines, Retry, Sender, settle
 from alerting.store import Scope
 from alerting.tables import alerts, metadata, outbox
 from registry.clock import DAY, HOUR, MINUTE, SECOND, Clock, SystemClock
+from registry.database import open_database, reading, writing
 from streams.finding import Tier
 from tests.phones import ROOT, Phone, until
 

@@ -25,8 +25,8 @@ from sqlalchemy import Engine
 from typer.testing import CliRunner, Result
 
 from alerting import words
-from alerting.database import open_database, upgrade
 from alerting.desk import Desk
+from alerting.tables import upgrade
 from alerting.words import moment
 from console import tokens
 from console.api import Dependencies, create_app
@@ -40,6 +40,7 @@ from ingest.readings import Round
 from registry import versions
 from registry.clock import HOUR, MINUTE, SECOND, stopwatch
 from registry.compile import compile_folder
+from registry.database import open_database
 from streams.finding import Finding, Phase, Tier, finding_id
 from tests.build import code
 from tests.folders import write_registry

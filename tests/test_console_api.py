@@ -18,9 +18,9 @@ from fastapi import FastAPI
 from sqlalchemy import Engine, update
 
 from alerting import tables
-from alerting.database import open_database, upgrade, writing
 from alerting.desk import Desk
 from alerting.sender import Counts
+from alerting.tables import upgrade
 from console import tokens
 from console.api import Dependencies, create_app
 from console.scope import Scope, ScopeError
@@ -28,6 +28,7 @@ from ingest.journal import Journal
 from ingest.last_values import LastValues
 from ingest.readings import BAD, GOOD, DeadLetter, Round
 from registry.clock import SECOND
+from registry.database import open_database, writing
 from registry.model import Cell, Registry
 from streams.finding import Finding, Phase, Tier, finding_id
 from tests.build import PointSpec, code, make_registry

@@ -16,12 +16,13 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from alerting import store
 from alerting.alert import Alert, Condition, Notice, NoticeState
-from alerting.database import open_database, reading, upgrade
 from alerting.desk import Desk
+from alerting.tables import upgrade
 from fenghuo.rehearsal import Rehearsal
 from ingest import journal
 from ingest.readings import Round
 from registry.clock import HOUR, SECOND
+from registry.database import open_database, reading
 from simulators.gateway import rows
 from streams.engine import PointEngine
 from streams.finding import Phase, finding_id

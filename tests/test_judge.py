@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 import registry.versions
-from alerting.database import open_database, reading, upgrade
-from alerting.desk import DeskBusy
+from alerting.desk import DatabaseBusy
+from alerting.tables import upgrade
 from fenghuo import judge as judging
 from fenghuo.judge import Judge
 from fenghuo.settings import Broker, Settings
 from ingest import journal
 from ingest.broker import free_port
 from ingest.message import Message
+from registry.database import open_database, reading
 from tests.build import PointSpec, code, make_registry
 
 TOPIC = f"fenghuo/v1/{code(1)}/gw1"
@@ -79,7 +80,7 @@ def test_no_snapshot_is_beyond_what_a_power_cut_may_undo_of_the_desk(
     def busy(engine: object) -> None:
         assert engine is judge._lasting
         assert not judge._settings.snapshot.exists()
-        raise DeskBusy("locked")
+        raise DatabaseBusy("locked")
 
     with monkeypatch.context() as locked:
         locked.setattr(judging, "make_durable", busy)

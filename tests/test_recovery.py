@@ -8,12 +8,13 @@ import pytest
 import registry.versions
 from alerting import store
 from alerting.alert import Alert, Condition
-from alerting.database import open_database, reading, upgrade
 from alerting.desk import Desk, absorbed
+from alerting.tables import upgrade
 from fenghuo.recovery import Recovered, recover
 from ingest.journal import Journal
 from ingest.readings import Readings, Round
 from registry.clock import HOUR, SECOND
+from registry.database import open_database, reading
 from registry.model import Registry
 from streams.engine import PointEngine
 from tests.build import PointSpec, code, make_registry

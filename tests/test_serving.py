@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 from alerting import store
-from alerting.database import open_database, reading, writing
 from alerting.desk import Desk
 from fenghuo import serving, status
 from fenghuo.serving import DEAD, LATELY, OFTEN, Serving, serve
@@ -21,6 +20,7 @@ from fenghuo.status import Status
 from fenghuo.system_findings import SystemFindings
 from ingest.broker import free_port
 from registry.clock import SystemClock
+from registry.database import open_database, reading, writing
 from streams.finding import Phase
 from tests.build import PointSpec, make_registry
 

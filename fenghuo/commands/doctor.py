@@ -15,7 +15,6 @@ from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 
 import registry.versions
-from alerting.database import DeskError, open_database, writing
 from alerting.ladder import Ladder
 from alerting.lifecycle import SYSTEM
 from alerting.words import moment
@@ -23,6 +22,7 @@ from fenghuo import reach, settings, status
 from fenghuo.judge import WALL_STEP
 from ingest import journal
 from registry.clock import DAY, MINUTE, SECOND, SystemClock
+from registry.database import DatabaseError, open_database, writing
 from registry.model import Registry
 
 console = Console()
@@ -134,7 +134,7 @@ def _database(chosen: settings.Settings) -> Finding:
             connection.exec_driver_sql("CREATE TABLE doctor (body BLOB)")
             connection.exec_driver_sql("INSERT INTO doctor VALUES (zeroblob(?))", (TRIED,))
             connection.rollback()
-    except (DeskError, DBAPIError, sqlite3.Error) as error:
+    except (DatabaseError, DBAPIError, sqlite3.Error) as error:
         return Finding("desk", BAD, f"its database cannot be written: {error.__cause__ or error}")
     finally:
         database.dispose()

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from alerting.channels import ChannelError
-from alerting.database import DeskError
 from fenghuo import reach, settings
 from fenghuo.logs import configure
 from fenghuo.serving import open_channels
@@ -19,6 +18,7 @@ from fenghuo.supervisor import Supervisor
 from ingest.broker import BrokerFailed, PasswordsBroken
 from ingest.journal import JournalDamaged, JournalLocked
 from registry import versions
+from registry.database import DatabaseError
 from registry.mistakes import RegistryErrors
 
 stderr = Console(stderr=True, highlight=False)
@@ -75,7 +75,15 @@ def serve(
         )
         raise typer.Exit(2) from error
     except (
-        *(RegistryErrors, ChannelError, JournalLocked, JournalDamaged, DeskError, PasswordsBroken, OSError),
+        *(
+            RegistryErrors,
+            ChannelError,
+            JournalLocked,
+            JournalDamaged,
+            DatabaseError,
+            PasswordsBroken,
+            OSError,
+        ),
         *(versions.NoSuchVersion, versions.BrokenVersion),
     ) as error:
         stderr.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)

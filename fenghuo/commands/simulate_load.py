@@ -23,7 +23,6 @@ from sqlalchemy import func
 from sqlalchemy import select as query
 
 from alerting import tables
-from alerting.database import reading
 from fenghuo import settings, status
 from fenghuo.commands.broker_option import broker as at
 from fenghuo.desk_reader import DeskReader
@@ -31,6 +30,7 @@ from fenghuo.rehearsal import NotAbsorbed, Rehearsal
 from ingest.broker import die_with_parent, find_mosquitto
 from registry import versions
 from registry.clock import SECOND, stopwatch
+from registry.database import reading
 from registry.model import Registry
 from simulators import credit, load_registry
 from simulators.excursions import Limits

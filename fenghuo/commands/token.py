@@ -14,11 +14,11 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 import console.tokens as tokens
-from alerting.database import DeskError, open_database
 from console.scope import Scope, ScopeError
 from fenghuo import settings
 from registry import versions
 from registry.clock import SystemClock
+from registry.database import DatabaseError, open_database
 from registry.model import Registry
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke tokens of the API.")
@@ -96,7 +96,7 @@ def _desk(data: Path) -> Iterator[Engine]:
     except ScopeError as error:
         stderr.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
         raise typer.Exit(2) from error
-    except (settings.SettingsError, DeskError, DBAPIError, sqlite3.Error) as error:
+    except (settings.SettingsError, DatabaseError, DBAPIError, sqlite3.Error) as error:
         stderr.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
         raise typer.Exit(1) from error
 

@@ -8,13 +8,13 @@ from msgspec.structs import replace
 from sqlalchemy import select
 
 from alerting.alert import Notice
-from alerting.database import open_database, reading, upgrade
 from alerting.desk import Desk, NotAsked
-from alerting.tables import outbox
+from alerting.tables import outbox, upgrade
 from fenghuo.desk_reader import DeskReader
 from ingest.assemble import Assembler
 from ingest.message import Message as Arrived
 from registry.clock import SECOND
+from registry.database import open_database, reading
 from registry.model import Registry
 from simulators.people import Answer
 from simulators.protocol import iso

@@ -1,4 +1,4 @@
-"""The desk's database: engines with the pragmas that make a commit durable, transactions, migrations."""
+"""Databases: engines with the pragmas that make a commit durable, transactions, migrations."""
 
 import sqlite3
 import threading
@@ -22,19 +22,17 @@ from registry.clock import stopwatch
 
 T = TypeVar("T")
 
-MIGRATIONS = Path(__file__).parent / "migrations"
+
+class DatabaseError(Exception):
+    """Base of all that goes wrong with a database, or is refused by what keeps it."""
 
 
-class DeskError(Exception):
-    """Base of all that the desk raises."""
-
-
-class DeskBusy(DeskError):
+class DatabaseBusy(DatabaseError):
     """The database is held by others, or cannot be reached just now: try again. Nothing was done; only where
     the connection was lost in the very commit, that is not known."""
 
 
-class DeskUnwritable(DeskError):
+class DatabaseUnwritable(DatabaseError):
     """The database cannot be written (full, read-only or broken disk); nothing was done."""
 
 
@@ -54,11 +52,11 @@ _moment = threading.Event()  # never set: a pause
 
 
 def open_database(where: Path | str, *, busy: float = 5.0, lasting: bool = True) -> Engine:
-    """An engine on the desk's database.
+    """An engine on a database.
 
     Args:
         where: a SQLite file, or a SQLAlchemy URL (``sqlite:///...``, ``postgresql+psycopg://...``).
-        busy: seconds to wait for another process's locks before DeskBusy.
+        busy: seconds to wait for another process's locks before DatabaseBusy.
         lasting: a commit waits until it is on the disk, with all that was committed before it. If not, others
             see it at once and a killed process loses nothing, but a power cut may undo the newest of them.
     """
@@ -119,8 +117,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction that may write: committed at the end of the block, or nothing is done.
 
     Raises:
-        DeskBusy: others hold the database, or it cannot be reached just now.
-        DeskUnwritable: the disk is full, read-only or broken.
+        DatabaseBusy: others hold the database, or it cannot be reached just now.
+        DatabaseUnwritable: the disk is full, read-only or broken.
     """
     try:
         with engine.begin() as connection:
@@ -141,7 +139,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """One consistent look at the database that keeps nobody from writing (SQLite's WAL, MVCC elsewhere).
 
     Raises:
-        DeskBusy, DeskUnwritable: as ``writing``.
+        DatabaseBusy, DatabaseUnwritable: as ``writing``.
     """
     try:
         with engine.connect() as connection:
@@ -207,8 +205,8 @@ class Commits:
         """A number that differs after a commit; None where the database cannot say.
 
         Raises:
-            DeskBusy: others hold the database.
-            DeskUnwritable: anything else is wrong with it.
+            DatabaseBusy: others hold the database.
+            DatabaseUnwritable: anything else is wrong with it.
         """
         if self._engine.dialect.name != "sqlite":
             return None
@@ -221,7 +219,9 @@ class Commits:
             cursor.close()
         except (DBAPIError, NoConnection, sqlite3.Error) as error:
             meaning = _meaning(error, sqlite3)
-            raise (meaning if isinstance(meaning, DeskError) else DeskUnwritable(str(error))) from error
+            raise (
+                meaning if isinstance(meaning, DatabaseError) else DatabaseUnwritable(str(error))
+            ) from error
         return int(row[0]) if row else None
 
     def close(self) -> None:
@@ -244,8 +244,8 @@ class Watch(Generic[T]):
         """What ``read`` gives now.
 
         Raises:
-            DeskBusy: others hold the database, or it cannot be reached just now.
-            DeskUnwritable: anything else is wrong with it.
+            DatabaseBusy: others hold the database, or it cannot be reached just now.
+            DatabaseUnwritable: anything else is wrong with it.
         """
         count = self._commits.count()
         seen = self._seen
@@ -254,22 +254,23 @@ class Watch(Generic[T]):
                 with reading(self._engine) as connection:
                     seen = (count or 0, self._read(connection))
             except (DBAPIError, self._engine.dialect.loaded_dbapi.Error) as error:
-                raise DeskUnwritable(str(error)) from error
+                raise DatabaseUnwritable(str(error)) from error
             self._seen = seen
         return seen[1]
 
 
-def upgrade(engine: Engine) -> None:
-    """Bring the tables to the newest form, in one transaction; does nothing if they have it."""
+def upgrade(engine: Engine, migrations: Path) -> None:
+    """Bring the tables to the newest form by the folder of migrations, in one transaction; does nothing if they
+    have it."""
     with writing(engine) as connection:
         config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config.set_main_option("script_location", str(migrations).replace("%", "%%"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
 
 def _meaning(error: Exception, driver_module: Any) -> Exception:
-    """What an error means to the desk: busy, unwritable, or (neither) the driver's error itself."""
+    """What an error means to us: busy, unwritable, or (neither) the driver's error itself."""
     driver = (error.orig if isinstance(error, DBAPIError) else None) or error
     code: int | str | None = getattr(driver, "sqlstate", None)
     # The server has gone, or is not there.
@@ -277,7 +278,7 @@ def _meaning(error: Exception, driver_module: Any) -> Exception:
     if isinstance(driver, sqlite3.Error):
         code, lost = getattr(driver, "sqlite_errorcode", 0) & 0xFF, False
     if lost or code in _BUSY or str(code).startswith("08") or isinstance(error, NoConnection):
-        return DeskBusy(str(driver))
+        return DatabaseBusy(str(driver))
     if code in _UNWRITABLE:
-        return DeskUnwritable(str(driver))
+        return DatabaseUnwritable(str(driver))
     return driver
