@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
-from streams.finding import Finding, Tier
+from streams.finding import Ask, Finding, Ground, Tier
 
 
 class Condition(StrEnum):
@@ -21,6 +21,15 @@ class Answer(StrEnum):
     UNCONFIRMED = "unconfirmed"
     CONFIRMED = "confirmed"
     ACTED = "acted"
+
+
+class Basis(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a finding says beyond a measured value (see Finding); stored as JSON, empty fields left out."""
+
+    name: str = ""  # what people call the subject
+    why: dict[str, str] = {}
+    grounds: tuple[Ground, ...] = ()
+    asks: tuple[Ask, ...] = ()
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +57,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     clause: str
     version: str  # registry version by which it was judged
     evidence: tuple[str, ...] = ()  # of its findings: points, readings, what went wrong
+    basis: Basis = Basis()
     holder: str = ""  # the person who confirmed or took over
     confirmed: int = 0
     acted: int = 0

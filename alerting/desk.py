@@ -285,9 +285,15 @@ class _Sheet:
             if event is not Event.REOPENED and alert.finding != finding.id:
                 return  # a later finding stands for this alert: what is said of an earlier one is only kept
         if alert_id:
-            enterprise = self.registry.enterprises.get(finding.enterprise)
-            cell = enterprise.cell if enterprise else ""
-            self.apply(alert, Happening(event, finding=finding, cell=cell, gap=gap))
+            self.apply(alert, Happening(event, finding=finding, cell=self._cell(finding), gap=gap))
+
+    def _cell(self, finding: Finding) -> str:
+        """The cell of the finding's enterprise, or that it is about; "" if none is known."""
+        enterprise = self.registry.enterprises.get(finding.enterprise)
+        if enterprise is not None:
+            return enterprise.cell
+        kind, _, id = finding.subject.partition(":")
+        return id if kind == "cell" and id in self.registry.cells else ""
 
     def _joinable(self, finding: Finding) -> Alert | None:
         """The alert that a finding without one joins: same rule and subject, not ended or not for long."""
@@ -386,7 +392,10 @@ class _Sheet:
     def write(self) -> None:
         """All that has changed; parents before children."""
         connection = self._connection
-        findings = (_finding_row(finding, self._findings[id][1]) for id, finding in self._messages.items())
+        findings = (
+            _finding_row(finding, self._findings[id][1], self._cell(finding))
+            for id, finding in self._messages.items()
+        )
         _insert_or_update(connection, _INSERT_FINDINGS, _UPDATE_FINDINGS, findings, self._stored)
         alerts = (_alert_row(self.alerts[id]) for id in self._changed)
         _insert_or_update(connection, _INSERT_ALERTS, _UPDATE_ALERTS, alerts, self._known)
@@ -497,7 +506,7 @@ def _moved(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _finding_row(finding: Finding, alert: str | None) -> dict[str, Any]:
+def _finding_row(finding: Finding, alert: str | None, cell: str) -> dict[str, Any]:
     return {
         "id": finding.id,
         "seq": finding.seq,
@@ -511,6 +520,7 @@ def _finding_row(finding: Finding, alert: str | None) -> dict[str, Any]:
         "arrival": finding.arrival,
         "late": finding.late,
         "alert": alert,
+        "cell": cell,
         "body": msgspec.json.encode(finding).decode(),
     }
 
@@ -518,6 +528,7 @@ def _finding_row(finding: Finding, alert: str | None) -> dict[str, Any]:
 def _alert_row(alert: Alert) -> dict[str, Any]:
     row = asdict(alert)
     row["evidence"] = msgspec.json.encode(alert.evidence).decode()
+    row["basis"] = msgspec.json.encode(alert.basis).decode()
     row["next_due"] = lifecycle.next_due(alert)
     return row
 

@@ -79,18 +79,21 @@ class Ladder:
         return tuple(on_duty.values())
 
     def _places(self, enterprise: str, cell: str, tier: Tier) -> tuple[tuple[str, ...], str]:
-        """The rungs from 0 up, and the place that is told at t = 0 ("" for none)."""
-        if not enterprise:
+        """The rungs from 0 up, and the place that is told at t = 0 ("" for none).
+
+        An alert of no enterprise is a cell's, whose duty officer is rung 0, or the system's own.
+        """
+        above = self.registry.ancestors(cell) if cell in self.registry.cells else ()
+        if not enterprise and not above:
             return (SYSTEM,), ""
         rule = self.registry.escalation.get(tier.name, DEFAULT)
-        above = self.registry.ancestors(cell) if cell in self.registry.cells else ()
-        rungs = [enterprise]
-        for node in above if rule.top_level else ():
+        rungs = [enterprise] if enterprise else []
+        for node in above if rule.top_level or not enterprise else ():
             rungs.append(node.id)
-            if node.level == rule.top_level:
+            if node.level == rule.top_level or not rule.top_level:
                 break
         told = next((node.id for node in above if node.level == rule.told_level), "")
-        return tuple(rungs), told
+        return tuple(rungs), told if told != rungs[0] else ""
 
 
 def covers(duty: Duty, weekday: int, minute: int) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from alerting.alert import Alert, Answer, Condition, Detail, Outcome, Role, Step
+from alerting.alert import Alert, Answer, Basis, Condition, Detail, Outcome, Role, Step
 from registry.clock import DAY, MINUTE, SECOND
 from streams.finding import Finding, Phase, Tier
 
@@ -557,7 +557,12 @@ def _raised(happening: Happening, tier: Tier) -> Alert:
         unit=finding.unit,
         clause=finding.clause,
         version=finding.version,
+        basis=_basis(finding),
     )
+
+
+def _basis(finding: Finding) -> Basis:
+    return Basis(finding.name, finding.why, finding.grounds, finding.asks)
 
 
 def _facts(old: Alert, finding: Finding) -> dict[str, Any]:
@@ -572,6 +577,7 @@ def _facts(old: Alert, finding: Finding) -> dict[str, Any]:
         "value": finding.value if measured else old.value,
         "value_time": finding.time if measured else old.value_time,
         "evidence": old.evidence if withdrawn else finding.evidence or old.evidence,
+        "basis": _basis(finding) if finding.grounds or not old.basis.grounds else old.basis,
         "level": finding.level or old.level,
         "limit": old.limit if finding.limit is None else finding.limit,
         "unit": finding.unit or old.unit,

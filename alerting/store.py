@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, false, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, false, func, or_, select, true
 
 from alerting import tables
-from alerting.alert import Alert, Answer, Condition, Detail, Notice, NoticeState, Role, Step
+from alerting.alert import Alert, Answer, Basis, Condition, Detail, Notice, NoticeState, Role, Step
 from registry.model import Registry
 from streams.finding import Finding, Phase, Tier
 
@@ -121,6 +121,40 @@ def notices(connection: Connection, scope: Scope, id: str) -> list[Notice]:
     return [to_notice(row) for row in connection.execute(query)]
 
 
+def worklist(
+    connection: Connection,
+    scope: Scope,
+    *,
+    rule: str | None = None,
+    enterprise: str | None = None,
+    open: bool | None = True,
+    after: tuple[int, str] | None = None,
+    limit: int = 100,
+) -> list[Finding]:
+    """The newest messages of findings, whether or not they have an alert, the newest first.
+
+    Args:
+        rule: a rule ("equipment.overdue"), or all whose names begin so ("equipment.").
+        open: True only those that are not over, False only those that are.
+        after: (arrival, id) of the last of the page before.
+    """
+    table = tables.findings.c
+    query = select(table.body).where(_seen(scope, tables.findings))
+    if rule is not None:
+        query = query.where(
+            table.rule.startswith(rule, autoescape=True) if rule.endswith(".") else table.rule == rule
+        )
+    if enterprise is not None:
+        query = query.where(table.enterprise == enterprise)
+    if open is not None:
+        query = query.where(table.phase.not_in(OVER) if open else table.phase.in_(OVER))
+    if after is not None:
+        arrival, last = after
+        query = query.where(or_(table.arrival < arrival, and_(table.arrival == arrival, table.id < last)))
+    query = query.order_by(table.arrival.desc(), table.id.desc()).limit(limit)
+    return [msgspec.json.decode(body, type=Finding) for (body,) in connection.execute(query)]
+
+
 def counts(connection: Connection, scope: Scope) -> list[tuple[Tier, Condition, Answer, int]]:
     """How many alerts are open, by tier, condition and answer."""
     table = tables.alerts.c
@@ -132,7 +166,8 @@ def counts(connection: Connection, scope: Scope) -> list[tuple[Tier, Condition, 
 def open_system_findings(connection: Connection) -> list[Finding]:
     """The newest messages of findings about the system itself that are not over."""
     table = tables.findings.c
-    query = select(table.body).where(table.enterprise == "", table.phase.not_in(OVER)).order_by(table.since)
+    system = table.rule.startswith("system.", autoescape=True)
+    query = select(table.body).where(system, table.phase.not_in(OVER)).order_by(table.since)
     return [msgspec.json.decode(body, type=Finding) for (body,) in connection.execute(query)]
 
 
@@ -143,6 +178,7 @@ def to_alert(row: Row[Any] | Sequence[Any]) -> Alert:
     fields["condition"] = Condition(fields["condition"])
     fields["answer"] = Answer(fields["answer"])
     fields["evidence"] = msgspec.json.decode(fields["evidence"], type=tuple[str, ...])
+    fields["basis"] = msgspec.json.decode(fields["basis"], type=Basis)
     return Alert(**fields)
 
 
@@ -162,9 +198,9 @@ def to_notice(row: Row[Any] | Sequence[Any]) -> Notice:
     return Notice(**fields)
 
 
-def _seen(scope: Scope) -> ColumnElement[bool]:
-    """The condition that keeps a query of the alerts within the scope."""
-    table = tables.alerts.c
+def _seen(scope: Scope, of: Table = tables.alerts) -> ColumnElement[bool]:
+    """The condition that keeps a query of the alerts, or of the findings, within the scope."""
+    table = of.c
     if scope.system:
         return true()
     if scope.enterprise:

@@ -47,7 +47,11 @@ findings = Table(
     Column("late", Boolean, nullable=False),
     Column("alert", String(32)),
     Column("body", Text, nullable=False, comment="the newest message, JSON"),
+    Column(
+        "cell", String(64), nullable=False, server_default="", comment="of the enterprise, or the cell itself"
+    ),
     Index("findings_enterprise", "enterprise", "arrival"),
+    Index("findings_rule", "rule", "arrival"),
     Index("findings_alert", "alert"),
     comment="the newest message of every finding; ids are kept for longer than a replay can reach back",
 )
@@ -62,7 +66,7 @@ alerts = Table(
     Column("cell", String(64), nullable=False),
     Column("finding", String(32), nullable=False),
     Column("tier", Integer, nullable=False),
-    Column("level", String(8), nullable=False),
+    Column("level", String(64), nullable=False),
     Column("condition", String(16), nullable=False),
     Column("answer", String(16), nullable=False),
     Column("rung", Integer, nullable=False),
@@ -77,6 +81,9 @@ alerts = Table(
     Column("clause", Text, nullable=False),
     Column("version", String(32), nullable=False),
     Column("evidence", Text, nullable=False, comment="JSON: a list of strings"),
+    Column(
+        "basis", Text, nullable=False, server_default="{}", comment="JSON: why, grounds, what it asks for"
+    ),
     Column("holder", String(64), nullable=False),
     Column("confirmed", BigInteger, nullable=False),
     Column("acted", BigInteger, nullable=False),

@@ -11,6 +11,7 @@ from alerting.alert import Alert, Condition, Role
 from alerting.lifecycle import LATE, SYSTEM, Call, Event
 from registry.clock import MINUTE, SECOND
 from registry.model import Registry
+from streams.finding import Ground
 
 LANGUAGES = ("zh", "en")
 
@@ -41,6 +42,36 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "rule.disagreement": ("读数不一致", "has points that disagree"),
     "rule.clock": ("设备时钟错误", "has a wrong clock"),
     "rule.gateway.offline": ("离线", "is offline"),
+    "rule.state": ("处于报警状态", "is in its alarm state"),
+    "rule.time_to_limit.HH": ("即将达到高高限", "will soon reach its high-high limit"),
+    "rule.time_to_limit.H": ("即将达到高限", "will soon reach its high limit"),
+    "rule.time_to_limit.L": ("即将达到低限", "will soon reach its low limit"),
+    "rule.time_to_limit.LL": ("即将达到低低限", "will soon reach its low-low limit"),
+    "rule.time_to_limit": ("即将达到限值", "will soon reach a limit"),
+    "rule.leak.suspected": ("流量不平衡，疑似泄漏", "does not balance: it may leak"),
+    "rule.leak.confirmed": (
+        "流量不平衡且压力下降，判断为泄漏",
+        "does not balance and loses pressure: it leaks",
+    ),
+    "rule.leak": ("泄漏", "leaks"),
+    "rule.equipment.due": ("检验即将到期", "is soon due for inspection"),
+    "rule.equipment.overdue": ("检验逾期", "is overdue for inspection"),
+    "rule.equipment.failed": ("检验不合格", "has failed its inspection"),
+    "rule.inspection.failed": ("检查不合格", "was failed"),
+    "rule.licence.expired": ("许可证已过期", "has expired"),
+    "rule.certificate.expired": ("证书已过期", "has expired"),
+    "rule.permit": ("作业许可有效", "is in force"),
+    "rule.chemical.stored": ("储存中", "is stored"),
+    "rule.chemical.overstored": ("超过许可储量", "is stored above its permitted quantity"),
+    "rule.unit.major_hazard.1": ("为一级重大危险源", "is a major hazard of level 1"),
+    "rule.unit.major_hazard.2": ("为二级重大危险源", "is a major hazard of level 2"),
+    "rule.unit.major_hazard.3": ("为三级重大危险源", "is a major hazard of level 3"),
+    "rule.unit.major_hazard.4": ("为四级重大危险源", "is a major hazard of level 4"),
+    "rule.unit.major_hazard": ("为重大危险源", "is a major hazard"),
+    "rule.hazard.overdue": ("隐患整改逾期", "is past its deadline"),
+    "rule.penalty": ("受到行政处罚", "was penalised"),
+    "rule.warning": ("处于灾害预警中", "is under a warning"),
+    "rule.compound": ("出现复合风险", "has a compound risk"),
     "rule.system.journal": ("数据日志无法写入", "cannot write its journal"),
     "rule.system.broker": ("收不到消息服务器的数据", "hears nothing from the broker"),
     "rule.system.judge": ("判断进程已停止", "has a judging process that stands still"),
@@ -54,6 +85,17 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "subject.point.unnamed": ("测点（{id}）", "point {id}"),
     "subject.gateway": ("网关（{id}）", "gateway {id}"),
     "subject.group": ("冗余组（{id}）", "redundancy group {id}"),
+    "subject.named": ("{name}（{id}）", "{name} ({id})"),
+    "subject.unit": ("装置 {id}", "unit {id}"),
+    "subject.pipeline": ("管段 {id}", "pipeline section {id}"),
+    "subject.equipment": ("设备 {id}", "equipment {id}"),
+    "subject.chemical": ("危险化学品 {id}", "chemical {id}"),
+    "subject.licence": ("许可证 {id}", "licence {id}"),
+    "subject.certificate": ("证书 {id}", "certificate {id}"),
+    "subject.permit": ("作业许可 {id}", "work permit {id}"),
+    "subject.inspection": ("检查 {id}", "inspection {id}"),
+    "subject.hazard": ("隐患 {id}", "hazard {id}"),
+    "subject.penalty": ("处罚 {id}", "penalty {id}"),
     "subject.system": ("烽火系统", "Fenghuo"),
     # the parts of a notice
     "statement": ("{subject}{what}", "{subject} {what}"),
@@ -82,6 +124,33 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "value": ("{value}。", "{value}."),
     "value.limit": ("{value}，{bound} {limit}。", "{value}, {bound} {limit}."),
     "clause": ("依据：{clause}。", "By {clause}."),
+    # a compound risk: why, what it stands on, and what it asks for
+    "statement.why": ("{subject}：{why}", "{subject}: {why}"),
+    "ground": ("{subject}{what}", "{subject} {what}"),
+    "ground.of": ("{who} {ground}", "{who}: {ground}"),
+    "ground.value": ("{ground}（{value}）", "{ground} ({value})"),
+    "ground.limit": ("{ground}（{value}，限值 {limit}）", "{ground} ({value}, limit {limit})"),
+    "ground.since": ("{ground}，自 {since}", "{ground}, since {since}"),
+    "grounds": ("判断依据：{items}。", "It stands on: {items}."),
+    "grounds.and": ("；", "; "),
+    "grounds.capped": ("{items}；等共 {count} 项", "{items}; {count} in all"),
+    "asks": ("请求{what}：由{lead}牵头。", "It asks for {what}: {lead} leads."),
+    "asks.support": (
+        "请求{what}：由{lead}牵头，{support}配合。",
+        "It asks for {what}: {lead} leads, {support} support.",
+    ),
+    "ask.joint-inspection": ("联合检查", "a joint inspection"),
+    "ask.evacuation": ("人员撤离", "evacuation"),
+    "ask.on-site-check": ("现场核查", "a check on site"),
+    "department.emergency-management": ("应急管理部门", "emergency management"),
+    "department.market-regulation": ("市场监管部门", "market regulation"),
+    "department.fire": ("消防救援机构", "the fire department"),
+    "department.environment": ("生态环境部门", "the environment department"),
+    "department.housing": ("住房城乡建设部门", "housing and construction"),
+    "department.mine-safety": ("矿山安全监察部门", "mine safety"),
+    "department.police": ("公安部门", "the police"),
+    "department.health": ("卫生健康部门", "the health department"),
+    "department.transport": ("交通运输部门", "the transport department"),
     "evidence.gateway.offline": ("涉及测点：{items}。", "Its points: {items}."),
     "evidence.disagreement": ("报警时各测点读数：{items}。", "At the alarm they read: {items}."),
     "evidence.clock": ("首先发现于测点 {items}。", "First seen at point {items}."),
@@ -265,12 +334,12 @@ def account(alert: Alert, occasion: Occasion, registry: Registry, language: str)
     """
     zone = registry.time_zone
     tier = say(f"tier.{alert.tier.name}", language)
-    who = enterprise_name(registry, alert.enterprise, language)
+    of_place = alert.enterprise or alert.cell
+    who = place_name(registry, of_place or SYSTEM, language)
     subject, place, video = _subject(registry, alert, language)
-    what = rule(alert.rule, alert.level, language)
     where = say("where", language, who=who, place=place) if place else who
-    statement = say("statement", language, subject=subject, what=what)
-    key = "happened" if alert.enterprise else "happened.system"
+    statement = _statement(alert, subject, language)
+    key = "happened" if of_place else "happened.system"
     said = [say(key, language, where=where, statement=statement)]
     if alert.condition is not Condition.ACTIVE:
         said.append(say(f"now.{alert.condition}", language))
@@ -278,6 +347,7 @@ def account(alert: Alert, occasion: Occasion, registry: Registry, language: str)
     if key in CATALOGUE:
         said.append(say(key, language, person=occasion.person))
     said += _measured(alert, occasion.event, zone, language)
+    said += _why(alert, registry, language)
     if alert.clause:
         said.append(say("clause", language, clause=alert.clause))
     key = f"evidence.{alert.rule}"
@@ -288,7 +358,7 @@ def account(alert: Alert, occasion: Occasion, registry: Registry, language: str)
     if occasion.places:
         places = (place_name(registry, place, language) for place in occasion.places)
         said.append(say("nobody", language, places=say("list.and", language).join(places)))
-    title = say("title", language, who=who, statement=statement) if alert.enterprise else statement
+    title = say("title", language, who=who, statement=statement) if of_place else statement
     if alert.condition is not Condition.ACTIVE:
         title = say(f"title.{alert.condition}", language, title=title)
     return Account(title, tier, say("sentences", language).join(said), video)
@@ -306,7 +376,7 @@ def notice(
     said = [account.text]
     if call.role is Role.TOLD:
         said.append(say("told.holder" if call.person == alert.holder != "" else "told", language))
-    elif alert.enterprise and call.place == SYSTEM:
+    elif (alert.enterprise or alert.cell) and call.place == SYSTEM:
         said.append(say("ask.nobody", language))
     elif alert.confirm_due > now:
         said.append(say("ask", language, until=moment(alert.confirm_due, time_zone)))
@@ -330,10 +400,10 @@ def delayed(text: str, language: str, late: int, *, confirmed: bool, closed: boo
 
 def rule(name: str, level: str, language: str) -> str:
     """What a rule says of its subject."""
-    if name.startswith("limit."):
-        return say(f"rule.limit.{level}" if f"rule.limit.{level}" in CATALOGUE else "rule.limit", language)
-    key = f"rule.{name}"
-    return say(key, language) if key in CATALOGUE else say("rule.other", language, rule=name)
+    family = name.partition(".")[0]
+    keys = (f"limit.{level}" if family == "limit" else f"{name}.{level}", name, family)
+    known = next((key for key in keys if f"rule.{key}" in CATALOGUE), None)
+    return say(f"rule.{known}", language) if known else say("rule.other", language, rule=name)
 
 
 def enterprise_name(registry: Registry, code: str, language: str) -> str:
@@ -359,17 +429,99 @@ def subject(registry: Registry, alert: Alert, language: str) -> str:
 
 def _subject(registry: Registry, alert: Alert, language: str) -> tuple[str, str, str]:
     """The subject by name and id, its place, and the link to the live video of it."""
-    kind, _, id = alert.subject.partition(":")
+    return _called(registry, alert.enterprise, alert.subject, alert.basis.name, language)
+
+
+def _called(
+    registry: Registry, enterprise: str, subject: str, name: str, language: str
+) -> tuple[str, str, str]:
+    kind, _, id = subject.partition(":")
+    if kind in ("enterprise", "cell"):
+        return place_name(registry, id, language), "", ""
     if kind != "point":
+        name = name or _part_name(registry, enterprise, kind, id)
+        if name and name != id:
+            return say("subject.named", language, name=name, id=id), "", ""
         key = f"subject.{kind}"
-        return (say(key, language, id=id) if key in CATALOGUE else alert.subject), "", ""
-    row = registry.rows.get(alert.enterprise, {}).get(id)
+        return (say(key, language, id=id) if key in CATALOGUE else subject), "", ""
+    row = registry.rows.get(enterprise, {}).get(id)
     if row is None:
         return say("subject.point.unnamed", language, id=id), "", ""
     points = registry.points
     name = points.name[row]
     key = "subject.point" if name and name != id else "subject.point.unnamed"
     return say(key, language, name=name, id=id), points.place[row], points.video[row]
+
+
+def _statement(alert: Alert, subject: str, language: str) -> str:
+    """What is said of the subject: of a compound risk, the sentence of its rule."""
+    why = alert.basis.why.get(language) or alert.basis.why.get("zh")
+    if not why:
+        return say("statement", language, subject=subject, what=rule(alert.rule, alert.level, language))
+    why = why.rstrip("。.")
+    if alert.subject.startswith(("enterprise:", "cell:")):  # which is named already
+        return why
+    return say("statement.why", language, subject=subject, why=why)
+
+
+def _part_name(registry: Registry, enterprise: str, kind: str, id: str) -> str:
+    """What a unit or a pipeline section of an enterprise is called; "" if nothing says so."""
+    known = registry.enterprises.get(enterprise)
+    if kind == "unit" and known is not None:
+        return dict(known.units).get(id, "")
+    if kind == "pipeline":
+        return next((s.name for s in registry.sections if (s.enterprise, s.id) == (enterprise, id)), "")
+    return ""
+
+
+def _why(alert: Alert, registry: Registry, language: str) -> list[str]:
+    """The findings that a compound risk stands on, and what it asks of whom."""
+    basis = alert.basis
+    said = []
+    if basis.grounds:
+        items = say("grounds.and", language).join(
+            _ground(ground, alert, registry, language) for ground in basis.grounds[:SHOWN]
+        )
+        if len(basis.grounds) > SHOWN:
+            items = say("grounds.capped", language, items=items, count=len(basis.grounds))
+        said.append(say("grounds", language, items=items))
+    for ask in basis.asks:
+        support = say("list.and", language).join(_word("department", one, language) for one in ask.support)
+        said.append(
+            say(
+                "asks.support" if support else "asks",
+                language,
+                what=_word("ask", ask.what, language),
+                lead=_word("department", ask.lead, language),
+                **({"support": support} if support else {}),
+            )
+        )
+    return said
+
+
+def _ground(ground: Ground, alert: Alert, registry: Registry, language: str) -> str:
+    subject, _, _ = _called(registry, ground.enterprise, ground.subject, ground.name, language)
+    text = say("ground", language, subject=subject, what=rule(ground.rule, ground.level, language))
+    if ground.enterprise and ground.enterprise != alert.enterprise:
+        text = say(
+            "ground.of", language, who=enterprise_name(registry, ground.enterprise, language), ground=text
+        )
+    if ground.value is not None:
+        value = quantity(ground.value, ground.unit)
+        if ground.limit is None:
+            text = say("ground.value", language, ground=text, value=value)
+        else:
+            limit = quantity(ground.limit, ground.unit)
+            text = say("ground.limit", language, ground=text, value=value, limit=limit)
+    if ground.since > 0:
+        text = say("ground.since", language, ground=text, since=moment(ground.since, registry.time_zone))
+    return text
+
+
+def _word(kind: str, id: str, language: str) -> str:
+    """A word of the catalogue for something that a rulebook names; its own name where there is none."""
+    key = f"{kind}.{id}"
+    return say(key, language) if key in CATALOGUE else id
 
 
 def _measured(alert: Alert, event: Event, zone: str, language: str) -> list[str]:

@@ -30,6 +30,8 @@ from console.models import (
     DeadLetterOut,
     DeadLetters,
     Error,
+    FindingOut,
+    Findings,
     Health,
     Note,
     ReceiptOut,
@@ -225,6 +227,48 @@ def create_app(deps: Dependencies) -> FastAPI:
     def act(id: Id, asking: Asking, body: Action) -> ReceiptOut:
         """The record of what was done about it."""
         return answer_alert(id, asking, deps.desk.act, body.note)
+
+    # -- worklists -------------------------------------------------------------------------------
+
+    @api.get("/findings", operation_id="listFindings", tags=["findings"])
+    def list_findings(
+        asking: Asking,
+        rule: Annotated[
+            str | None,
+            Query(
+                max_length=64,
+                pattern=NO_NUL,
+                description="a rule, or with a dot at its end all whose names begin so",
+                examples=["equipment.overdue", "equipment."],
+            ),
+        ] = None,
+        enterprise: Annotated[
+            str | None, Query(max_length=18, pattern=NO_NUL, description="credit code")
+        ] = None,
+        open: Annotated[bool | None, Query(description="true: not over; false: over")] = True,
+        limit: Annotated[int, Query(ge=1, le=200)] = 100,
+        cursor: Annotated[
+            str | None,
+            Query(pattern=r"^[0-9]{1,18}-[0-9a-f]{1,32}$", description="`next` of the page before"),
+        ] = None,
+    ) -> Findings:
+        """What is found of points and records, whether or not it rang: worklists, the newest first."""
+        with reading(deps.database) as connection:
+            found = store.worklist(
+                connection,
+                asking.scope,
+                rule=rule,
+                enterprise=enterprise,
+                open=open,
+                after=_place(cursor),
+                limit=limit + 1,
+            )
+        page = found[:limit]
+        return Findings(
+            items=[FindingOut.model_validate(finding) for finding in page],
+            time_zone=deps.registry().time_zone,
+            next=f"{page[-1].arrival}-{page[-1].id}" if len(found) > limit else None,
+        )
 
     # -- what arrives ----------------------------------------------------------------------------
 

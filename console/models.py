@@ -44,6 +44,40 @@ class Error(Model):
 ZONE = "the registry's: how its people read a time"
 
 
+class GroundOut(Model):
+    """A finding on which a compound risk stands, as it was then."""
+
+    id: str
+    rule: str = Field(examples=["equipment.overdue"])
+    enterprise: str
+    subject: str = Field(examples=["equipment:V-101"])
+    name: str
+    kind: str
+    level: str
+    since: Time
+    value: float | None
+    limit: float | None
+    unit: str
+    clause: str
+
+
+class AskOut(Model):
+    """What is asked of departments."""
+
+    what: str = Field(examples=["joint-inspection"])
+    lead: str = Field(description="the department that leads", examples=["market-regulation"])
+    support: tuple[str, ...]
+
+
+class BasisOut(Model):
+    """What a compound risk says beyond a measured value."""
+
+    name: str = Field(description="what people call the subject, where the registry's points do not say it")
+    why: dict[str, str] = Field(description="a sentence by language", examples=[{"zh": "", "en": ""}])
+    grounds: tuple[GroundOut, ...]
+    asks: tuple[AskOut, ...]
+
+
 class AlertOut(Model):
     """An alert as it is now."""
 
@@ -56,7 +90,10 @@ class AlertOut(Model):
     cell: str
     finding: str
     tier: TierName
-    level: str = Field(description="the limit reached: LL, L, H, HH", examples=["HH"])
+    level: str = Field(
+        description="the limit reached: LL, L, H, HH; of a compound risk the rule that applied",
+        examples=["HH"],
+    )
     condition: Condition
     answer: Answer
     rung: int = Field(description="how far up the ladder it was called; 0 is the enterprise's operator")
@@ -68,7 +105,8 @@ class AlertOut(Model):
     limit: float | None
     unit: str
     clause: str
-    version: str = Field(description="registry version by which it was judged")
+    basis: BasisOut
+    version: str = Field(description="version of registry and rulebook by which it was judged")
     holder: str = Field(description="person id of who confirmed it or took it over")
     confirmed: TimeOrNone
     acted: TimeOrNone
@@ -103,6 +141,12 @@ class FindingOut(Model):
     evidence: tuple[str, ...]
     late: bool
     version: str
+    name: str
+    kind: str
+    within: tuple[str, ...]
+    why: dict[str, str]
+    grounds: tuple[GroundOut, ...]
+    asks: tuple[AskOut, ...]
 
 
 class StepDetail(Model):
@@ -184,6 +228,14 @@ class Alerts(Model):
     """One page, newest first."""
 
     items: list[AlertOut]
+    time_zone: str = Field(description=ZONE, examples=["Asia/Shanghai"])
+    next: str | None = Field(description="give it as `cursor` to get the next page; null on the last")
+
+
+class Findings(Model):
+    """One page, newest first."""
+
+    items: list[FindingOut]
     time_zone: str = Field(description=ZONE, examples=["Asia/Shanghai"])
     next: str | None = Field(description="give it as `cursor` to get the next page; null on the last")
 

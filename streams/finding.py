@@ -96,8 +96,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     asks: tuple[Ask, ...] = ()
 
 
-def finding_id(rule: str, enterprise: str, subject: str, since: int, late: str = "") -> str:
-    """The id of the finding whose condition first held at ``since`` (µs): 20 hex digits.
+def finding_id(rule: str, enterprise: str, subject: str, since: int | str, late: str = "") -> str:
+    """The id of the finding whose condition first held at ``since`` (µs; of a fact, its record): 20 hex digits.
 
     late: the level that a late reading reached. What it leaves is a finding of its own, also where another
     one began at that time.

@@ -46,6 +46,7 @@ from alerting.store import (
     open_system_findings,
     steps,
     subtree,
+    worklist,
 )
 from alerting.tables import MIGRATIONS, metadata, upgrade
 from fenghuo.system_findings import TIERS
@@ -53,7 +54,7 @@ from registry.clock import HOUR, MINUTE, SECOND
 from registry.database import _meaning as meaning
 from registry.database import open_database, reading, writing
 from registry.model import Contact, Duty, Person
-from streams.finding import Finding, Phase, Tier, finding_id
+from streams.finding import Ask, Finding, Ground, Phase, Tier, finding_id
 from tests.build import PointSpec, code, make_registry
 
 T = 1_795_248_000 * SECOND  # 2026-11-21 16:00:00 in Shanghai
@@ -757,6 +758,99 @@ def test_who_is_called_later_hears_that_it_is_over_or_unknown(desk: Desk, engine
     )
     assert second.title.endswith("高高限（现已结束）")
     assert (found.value, found.value_time) == (70.0, T + 6 * MINUTE)
+
+
+GROUNDS = (
+    Ground(
+        "a", "equipment.overdue", PLANT, "equipment:V-101", "反应压力容器", "fixed_pressure_vessel", "", T
+    ),
+    Ground("b", "chemical.overstored", PLANT, "chemical:NH3", "液氨", "7664-41-7", "", T, 45.0, 40.0, "t"),
+)
+
+
+def joint(phase: Phase = Phase.BEGUN, seq: int = 1, **more: Any) -> Finding:
+    """The mission's own: a vessel is overdue where ammonia is over-stored."""
+    fields = {
+        "rule": "compound.overdue-equipment-overstored",
+        "subject": f"enterprise:{PLANT}",
+        "level": "overdue-equipment-overstored",
+        "tier": Tier.II,
+        "value": None,
+        "limit": None,
+        "unit": "",
+        "clause": "特种设备安全法 40",
+        "why": {
+            "zh": "特种设备检验逾期，同时危险化学品超量储存",
+            "en": "overdue equipment beside over-stored chemicals",
+        },
+        "grounds": GROUNDS,
+        "asks": (Ask("joint-inspection", "market-regulation", ("emergency-management", "fire")),),
+    }
+    return message(phase, seq, **(fields | more))
+
+
+def test_a_compound_risk_says_why_on_what_grounds_and_what_it_asks_for(engine: Engine) -> None:
+    people = {
+        OPERATOR: REGISTRY.people[OPERATOR],
+        DISTRICT: Person(DISTRICT, "Ann", "en", (Contact("phone", "1"),)),
+    }
+    Desk(engine, replace(REGISTRY, people=people)).round([joint()], 1, T)
+    _, _, sent = look(engine, joint().id)
+    asked, told = sorted(sent, key=lambda n: n.role)
+    assert asked.title == "【II级（橙色）】请确认：企业 1，特种设备检验逾期，同时危险化学品超量储存"
+    assert (
+        "判断依据：反应压力容器（V-101）检验逾期，自 2026-11-21 16:00:00；"
+        "液氨（NH3）超过许可储量（45 t，限值 40 t），自 2026-11-21 16:00:00。"
+        "请求联合检查：由市场监管部门牵头，应急管理部门、消防救援机构配合。依据：特种设备安全法 40。"
+    ) in asked.text
+    assert (
+        "It stands on: 反应压力容器 (V-101) is overdue for inspection, since 2026-11-21 16:00:00; "
+        "液氨 (NH3) is stored above its permitted quantity (45 t, limit 40 t), since 2026-11-21 16:00:00. "
+        "It asks for a joint inspection: market regulation leads, emergency management, the fire department support."
+    ) in told.text
+
+
+def test_what_a_compound_risk_stood_on_stays_with_its_alert(desk: Desk, engine: Engine) -> None:
+    desk.round([joint()], 1, T)
+    desk.round([joint(Phase.ENDED, 2, time=T + MINUTE, grounds=())], 2, T + MINUTE)
+    found, _, _ = look(engine, joint().id)
+    assert (found.basis.grounds, found.basis.asks) == (GROUNDS, joint().asks)
+    assert found.basis.why["en"] == "overdue equipment beside over-stored chemicals"
+
+
+def test_facts_make_worklists_and_ring_nobody(desk: Desk, engine: Engine) -> None:
+    overdue = [
+        message(
+            rule="equipment.overdue", subject=f"equipment:V-{n}", tier=None, level="", value=None, since=T + n
+        )
+        for n in range(5)
+    ]
+    over = message(Phase.ENDED, 2, rule="equipment.overdue", subject="equipment:V-0", tier=None, time=T + 9)
+    storm = message(
+        rule="warning.storm", enterprise="", subject="cell:town-1", tier=None, level="", value=None
+    )
+    desk.round([*overdue, over, storm, message(enterprise=OTHER, rule="equipment.due", tier=None)], 1, T + 9)
+    with reading(engine) as connection:
+        assert alerts(connection, ALL) == []
+        assert open_system_findings(connection) == []
+        plant = Scope(enterprise=PLANT)
+        assert [f.subject for f in worklist(connection, plant, rule="equipment.overdue")] == [
+            f"equipment:V-{n}" for n in (4, 3, 2, 1)
+        ]
+        assert [f.subject for f in worklist(connection, plant, open=False)] == ["equipment:V-0"]
+        first = worklist(connection, plant, limit=2)
+        assert (
+            worklist(connection, plant, after=(first[-1].arrival, first[-1].id))
+            == worklist(connection, plant)[2:]
+        )
+        assert {f.rule for f in worklist(connection, ALL, rule="equipment.")} == {
+            "equipment.overdue",
+            "equipment.due",
+        }
+        town = Scope(cells=subtree(REGISTRY, "town-1"))
+        assert len(worklist(connection, town)) == 6
+        assert [f.rule for f in worklist(connection, town, rule="warning.storm")] == ["warning.storm"]
+        assert worklist(connection, Scope(cells=frozenset({"village-1"})), rule="warning.storm") == []
 
 
 def test_a_limit_withdrawn_measured_nothing_and_says_nothing_of_the_plant(desk: Desk, engine: Engine) -> None:

@@ -57,6 +57,15 @@ def test_the_district_is_told_and_called_by_its_level_however_deep_it_lies() -> 
     assert Ladder(two).policy(PLANT, "t2", Tier.I, NOON).places == (PLANT, "t2", "d2", "zone", "city")
 
 
+def test_an_alert_of_a_cell_asks_its_own_duty_officer_and_climbs_from_there() -> None:
+    ladder = Ladder(registry())
+    town = ladder.policy("", "town-1", Tier.II, NOON)
+    assert (town.places, town.told) == (("town-1", "district-1", "city"), "district-1")
+    district = ladder.policy("", "district-1", Tier.III, NOON)
+    assert (district.places, district.told) == (("district-1",), "")  # nobody is told who is asked
+    assert ladder.policy("", "town-1", Tier.IV, NOON).places == ("town-1",)
+
+
 def test_the_systems_own_alerts_ask_the_administrators_and_climb_nowhere() -> None:
     policy = Ladder(registry()).policy("", "", Tier.I, NOON)
     assert (policy.places, policy.told, policy.manned) == (("system",), "", (True,))

@@ -45,6 +45,7 @@ def database(tmp_path: Path) -> Path:
             "condition": "active",
             "answer": "unconfirmed",
             "evidence": "[]",
+            "basis": "{}",
         }
         connection.execute(insert(alerts).values(values))
     engine.dispose()

@@ -172,7 +172,7 @@ BY_ID = {
     ("POST", "/api/v1/alerts/{id}/act"): ("alert", {"note": "x"}),
     ("GET", "/api/v1/enterprises/{code}/values"): ("enterprise", None),
 }
-LISTS = {"/api/v1/alerts", "/api/v1/dead-letters"}
+LISTS = {"/api/v1/alerts", "/api/v1/dead-letters", "/api/v1/findings"}
 
 
 def routes(house: House) -> set[tuple[str, str]]:

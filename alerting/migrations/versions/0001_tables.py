@@ -19,7 +19,7 @@ def upgrade() -> None:
         sa.Column("cell", sa.String(length=64), nullable=False),
         sa.Column("finding", sa.String(length=32), nullable=False),
         sa.Column("tier", sa.Integer(), nullable=False),
-        sa.Column("level", sa.String(length=8), nullable=False),
+        sa.Column("level", sa.String(length=64), nullable=False),
         sa.Column("condition", sa.String(length=16), nullable=False),
         sa.Column("answer", sa.String(length=16), nullable=False),
         sa.Column("rung", sa.Integer(), nullable=False),
