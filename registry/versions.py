@@ -1,5 +1,7 @@
-"""Compiled versions of the registry in a folder, a file each under its version, and which one is wanted.
+"""Compiled versions in a folder, a file for each part of them, and which one is wanted.
 
+A version is named after its parts, "REGISTRY.RULEBOOK", each a digest of what it says; so a change of one leaves the
+file of the other as it is. The registry's part is read here, the rulebook's in streams/configuration.py.
 One process writes (the supervisor); any may read, and the judge discards.
 """
 
@@ -8,6 +10,7 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import zstandard
@@ -19,51 +22,71 @@ from registry.model import Registry
 KEPT = HOUR
 """How long a version that nothing uses is kept after it was saved last, µs."""
 
-_SUFFIX = ".registry"
+REGISTRY, RULEBOOK = ".registry", ".rulebook"
+"""Endings of the files of a version's two parts."""
+
 _WANTED = "wanted"
-_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,31}")
+_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,31}")
 
 
 class NoSuchVersion(LookupError):
-    """The folder has no file of this version."""
+    """The folder has no file of a part of this version."""
 
 
 class BrokenVersion(ValueError):
-    """The file of this version is not what was written."""
+    """A file of this version is not what was written."""
 
 
 def save(folder: Path, registry: Registry) -> None:
-    """Make this version durable under its name; to save it again only makes it young. Raises OSError."""
-    compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
-    content = compressor.compress(packed.pack(registry))
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder, fcntl.LOCK_EX):
-        _write(_path(folder, registry.version), content)
+    """Make the registry's part of its version durable. Raises OSError."""
+    save_part(folder, registry.version, REGISTRY, packed.pack(registry))
 
 
 def load(folder: Path, version: str) -> Registry:
-    """The registry of this version. Raises NoSuchVersion, BrokenVersion, or OSError."""
-    path = _path(folder, version)
+    """The registry of this version, as its sources say it. Raises NoSuchVersion, BrokenVersion, or OSError."""
+    name = part(version, REGISTRY)
+    content = load_part(folder, version, REGISTRY)
     try:
-        content = path.read_bytes()
+        registry = packed.unpack(content)
+    except ValueError as error:
+        raise BrokenVersion(f"{_path(folder, name, REGISTRY)}: {error}") from error
+    if registry.version != name:
+        raise BrokenVersion(f"{_path(folder, name, REGISTRY)} holds version {registry.version}")
+    return replace(registry, version=version)
+
+
+def part(version: str, kind: str) -> str:
+    """The name of a part in a version's name; "" if the version has no such part."""
+    registry, _, rulebook = version.partition(".")
+    return registry if kind == REGISTRY else rulebook
+
+
+def save_part(folder: Path, name: str, kind: str, content: bytes) -> None:
+    """Make a part durable under its name; to save it again only makes it young. Raises OSError."""
+    compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder, fcntl.LOCK_EX):
+        _write(_path(folder, name, kind), compressor.compress(content))
+
+
+def load_part(folder: Path, version: str, kind: str) -> bytes:
+    """What was saved of this part of a version. Raises NoSuchVersion, BrokenVersion, or OSError."""
+    path = _path(folder, part(version, kind), kind)
+    try:
+        return zstandard.ZstdDecompressor().decompress(path.read_bytes())
     except FileNotFoundError:
-        raise NoSuchVersion(f"{folder} has no registry of version {version}") from None
-    try:
-        registry = packed.unpack(zstandard.ZstdDecompressor().decompress(content))
-    except (zstandard.ZstdError, ValueError) as error:
+        raise NoSuchVersion(f"{folder} has no {kind[1:]} of version {version}") from None
+    except zstandard.ZstdError as error:
         raise BrokenVersion(f"{path}: {error}") from error
-    if registry.version != version:
-        raise BrokenVersion(f"{path} holds version {registry.version}")
-    return registry
 
 
-def present(folder: Path) -> set[str]:
-    """The versions that can be loaded."""
-    return {path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}")}
+def present(folder: Path, kind: str = REGISTRY) -> set[str]:
+    """The names of the parts of this kind that can be loaded."""
+    return {path.name.removesuffix(kind) for path in folder.glob(f"*{kind}")}
 
 
 def discard_all_but(folder: Path, keep: Collection[str]) -> set[str]:
-    """Remove all versions but these; returns those removed. Raises OSError.
+    """Remove all parts but those of these versions; returns the files removed. Raises OSError.
 
     The wanted version stays, and so does what was saved within the hour or since the wanted one was named:
     that may be about to be wanted. Nothing is removed while another process saves.
@@ -73,11 +96,13 @@ def discard_all_but(folder: Path, keep: Collection[str]) -> set[str]:
         named = (folder / _WANTED).stat().st_mtime_ns
         with _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
             old = min(named, (SystemClock().now() - KEPT) * 1000)
-            for version in present(folder) - {*keep, wanted(folder)}:
-                path = _path(folder, version)
-                if path.stat().st_mtime_ns < old:
-                    path.unlink()
-                    gone.add(version)
+            kept = {*keep, wanted(folder) or ""}
+            for kind in (REGISTRY, RULEBOOK):
+                for name in present(folder, kind) - {part(version, kind) for version in kept}:
+                    path = _path(folder, name, kind)
+                    if path.stat().st_mtime_ns < old:
+                        path.unlink()
+                        gone.add(path.name)
     except (FileNotFoundError, BlockingIOError):
         pass  # nothing was ever wanted, or a save is under way: the next call sees to it
     return gone
@@ -85,8 +110,10 @@ def discard_all_but(folder: Path, keep: Collection[str]) -> set[str]:
 
 def want(folder: Path, version: str) -> None:
     """Note durably which version should take force next. Raises NoSuchVersion, or OSError."""
-    if not _path(folder, version).exists():
-        raise NoSuchVersion(f"{folder} has no registry of version {version}")
+    for kind in (REGISTRY, RULEBOOK):
+        name = part(version, kind)
+        if (name or kind == REGISTRY) and not _path(folder, name, kind).exists():
+            raise NoSuchVersion(f"{folder} has no {kind[1:]} of version {version}")
     _write(folder / _WANTED, version.encode())
 
 
@@ -109,10 +136,10 @@ def _locked(folder: Path, how: int) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _path(folder: Path, version: str) -> Path:
-    if not _VERSION.fullmatch(version):
-        raise ValueError(f"{version!r} is no version of a registry")
-    return folder / f"{version}{_SUFFIX}"
+def _path(folder: Path, name: str, kind: str) -> Path:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a version's {kind[1:]}")
+    return folder / f"{name}{kind}"
 
 
 def _write(path: Path, content: bytes) -> None:

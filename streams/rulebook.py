@@ -5,6 +5,7 @@ from hashlib import blake2b
 
 import msgspec
 
+from streams import names
 from streams.finding import Ask, Finding, Tier
 
 
@@ -116,20 +117,31 @@ class Rulebook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def version(self) -> str:
         """A digest of what it says: equal rulebooks are equal."""
-        return blake2b(pack(self), digest_size=8).hexdigest()
+        return blake2b(pack(self), digest_size=7).hexdigest()
 
     def tier(self, template: str, rule: str, level: str) -> Tier | None:
         """The tier of a point rule's finding.
 
         Args:
             template: name of the template that judges the point, "" for a subject that is no point.
-            rule: "limit.high", "silent" ... level: of a limit, "" for rules without.
+            rule: "limit.high", "silent" ... level: of a limit or leak. The tier of other rules does not hang on it:
+            that HH will be reached soon is not yet HH.
         """
-        key = level or rule
+        key = level if rule in names.BY_LEVEL else rule
         of = self.templates.get(template)
         if of is not None and key in of.tiers:
             return of.tiers[key]
         return self.tiers.get(key)
+
+
+def usual() -> Rulebook:
+    """Default tiers (design section 7), until a rulebook is read from files."""
+    rules = ("clock", "gateway.offline", "silent", "bad_quality", "range", "rate", "stuck", "disagreement")
+    gases = ("combustible_gas", "methane", "toxic_gas")
+    return Rulebook(
+        tiers={"LL": Tier.III, "L": Tier.IV, "H": Tier.IV, "HH": Tier.III, **dict.fromkeys(rules, Tier.IV)},
+        templates={gas: Template(name=gas, kind=gas, tiers={"HH": Tier.II}) for gas in gases},
+    )
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")

@@ -11,23 +11,25 @@ import pytest
 from registry import packed, versions
 from registry.clock import HOUR, SECOND, SystemClock
 from registry.compile import compile_folder
-from registry.model import Group, Points, Registry
+from registry.model import FOREVER, Facts, Group, Holding, Points, Registry, Section, Tank
 from tests.build import PointSpec, city_registry, code, make_registry
 
 MINE = Path(__file__).parent / "data" / "mine" / "registry"
 
 
 def assert_equal(one: Registry, other: Registry) -> None:
+    columns = {"points": Points, "facts": Facts}
     for field in dataclasses.fields(Registry):
-        if field.name != "points":
+        if field.name not in columns:
             assert getattr(one, field.name) == getattr(other, field.name), field.name
-    for field in dataclasses.fields(Points):
-        left, right = getattr(one.points, field.name), getattr(other.points, field.name)
-        if isinstance(left, tuple):
-            assert left == right, field.name
-        else:
-            assert left.dtype == right.dtype
-            np.testing.assert_array_equal(left, right, err_msg=field.name)
+    for name, of in columns.items():
+        for field in dataclasses.fields(of):
+            left, right = (getattr(getattr(each, name), field.name) for each in (one, other))
+            if isinstance(left, tuple):
+                assert left == right, field.name
+            else:
+                assert left.dtype == right.dtype
+                np.testing.assert_array_equal(left, right, err_msg=field.name)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,37 @@ def assert_equal(one: Registry, other: Registry) -> None:
                 groups=[Group(code(1), "g", 0.5, SECOND)],
             ),
             id="group",
+        ),
+        pytest.param(
+            dataclasses.replace(
+                make_registry([PointSpec(id="FI-1"), PointSpec(id="LI-1")]),
+                sections=(Section(code(1), "L1", "管段", 0, 0, -1, 1, 12.5, 3e4, 1e3, 0.01, 60 * SECOND),),
+                holdings=(
+                    Holding(
+                        code(1),
+                        "NH3",
+                        "液氨",
+                        "R1",
+                        "7664-41-7",
+                        40.0,
+                        0.0,
+                        (Tank(1, (0.0, 5.0), (0.0, 50.0)),),
+                    ),
+                ),
+                facts=Facts(
+                    ("equipment.overdue",),
+                    (code(1),),
+                    ("equipment:V-1",),
+                    ("I-1",),
+                    *(("",) for _ in range(6)),
+                    np.array([HOUR], np.int64),
+                    np.array([FOREVER], np.int64),
+                    np.array([np.nan]),
+                    np.array([2.5]),
+                ),
+                edit="li.wei: entered I-1",
+            ),
+            id="records",
         ),
     ],
 )
@@ -79,7 +112,7 @@ def test_a_version_that_is_not_there(tmp_path: Path) -> None:
         versions.want(tmp_path, "abc")
     assert versions.wanted(tmp_path) is None
     assert versions.present(tmp_path / "nowhere") == set()
-    with pytest.raises(ValueError, match="no version"):
+    with pytest.raises(ValueError, match="no name"):
         versions.load(tmp_path, "../etc")
 
 
@@ -130,10 +163,10 @@ def test_discarding_keeps_what_is_used_wanted_or_about_to_be(tmp_path: Path) -> 
     assert versions.discard_all_but(tmp_path, {"used"}) == set(), "nothing was ever wanted"
     versions.want(tmp_path, "wanted")
     aged(tmp_path, "wanted", 6)
-    assert versions.discard_all_but(tmp_path, {"used"}) == {"old"}
+    assert versions.discard_all_but(tmp_path, {"used"}) == {"old.registry"}
     assert versions.present(tmp_path) == {"used", "wanted", "coming", "young"}
     aged(tmp_path, "wanted", 0)
-    assert versions.discard_all_but(tmp_path, {"used"}) == {"coming"}
+    assert versions.discard_all_but(tmp_path, {"used"}) == {"coming.registry"}
     assert versions.present(tmp_path) == {"used", "wanted", "young"}
 
 
@@ -159,7 +192,7 @@ def test_nothing_is_discarded_while_another_process_saves(tmp_path: Path) -> Non
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     assert versions.discard_all_but(tmp_path, ()) == set()
     os.close(descriptor)
-    assert versions.discard_all_but(tmp_path, ()) == {"first"}
+    assert versions.discard_all_but(tmp_path, ()) == {"first.registry"}
 
 
 def test_a_save_that_was_killed_leaves_the_old_version_and_no_litter(tmp_path: Path) -> None:
