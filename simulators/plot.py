@@ -27,7 +27,7 @@ DAY = 86_400 * SECOND
 COLOURS = {"I": "#d7263d", "II": "#f07818", "III": "#e8b800", "IV": "#2a6fdb"}
 """Of the tiers, as Chinese emergency plans colour them: red, orange, yellow, blue."""
 
-LINE, QUIET = "#1f2d3d", "#7b8794"
+LINE, QUIET, CONFIRMED = "#1f2d3d", "#7b8794", "#2e8b57"
 
 CHINESE = (
     "Noto Sans CJK SC",
@@ -131,7 +131,7 @@ def plot(path: Path, truth: Truth, raised: Sequence[Raised], signals: Signals, s
             _panel(axes, key, truth, raised, signals, score, letters, told)
         _time_axis(rows[-1], truth)
         figure.legend(
-            handles=_legend(truth), loc="outside lower left", ncols=6, frameon=False, handlelength=2.2
+            handles=_legend(truth, raised), loc="outside lower left", ncols=6, frameon=False, handlelength=2.2
         )
         figure.savefig(path, format="png")
 
@@ -209,12 +209,12 @@ def _panel(
     ]
     outcomes = {one.danger: one for one in score.dangers}
     fresh = [danger for danger in shows if danger.id not in told]
-    for danger in shows:
+    for place, danger in enumerate(shows):  # a strip for each, since colours that lie over each other mix
         ended = truth.end if danger.ended is None else danger.ended
-        colour = COLOURS[danger.tier]
-        axes.axvspan(danger.earliest / DAY, danger.danger / DAY, color=colour, alpha=0.14, linewidth=0)
-        axes.axvspan(danger.danger / DAY, ended / DAY, color=colour, alpha=0.36, linewidth=0)
-        axes.axvline(danger.latest / DAY, color=colour, linestyle=(0, (5, 2)), linewidth=1.6)
+        colour, top, bottom = COLOURS[danger.tier], 1 - place / len(shows), 1 - (place + 1) / len(shows)
+        for begin, end, alpha in ((danger.earliest, danger.danger, 0.14), (danger.danger, ended, 0.36)):
+            axes.axvspan(begin / DAY, end / DAY, bottom, top, color=colour, alpha=alpha, linewidth=0)
+        axes.axvline(danger.latest / DAY, bottom, top, color=colour, linestyle=(0, (5, 2)), linewidth=1.6)
     for row, danger in enumerate(fresh):
         told.add(danger.id)
         right = danger.earliest > truth.begin + 0.6 * (truth.end - truth.begin)
@@ -275,6 +275,10 @@ def _markers(
             zorder=5,
         )
 
+    if alert.confirmed is not None:
+        place = {"transform": axes.get_xaxis_transform(), "linestyle": "", "zorder": 5}
+        axes.plot([alert.confirmed / DAY], [0.03], marker="d", markersize=7, color=CONFIRMED, **place)
+
 
 def _time_axis(axes: "Axes", truth: Truth) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -294,7 +298,7 @@ def _time_axis(axes: "Axes", truth: Truth) -> None:
     axes.set_xlabel(ZONE.key, loc="left", color=QUIET)
 
 
-def _legend(truth: Truth) -> "list[Artist]":
+def _legend(truth: Truth, raised: Iterable[Raised]) -> "list[Artist]":
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -311,7 +315,7 @@ def _legend(truth: Truth) -> "list[Artist]":
             linestyle="",
         )
 
-    tiers = {danger.tier for danger in truth.dangers}
+    tiers = {danger.tier for danger in truth.dangers} | {alert.tier for alert in raised}
     return [
         *(Patch(color=COLOURS[tier], alpha=0.6, label=f"tier {tier}") for tier in COLOURS if tier in tiers),
         Patch(color=LINE, alpha=0.14, label="could be known"),
@@ -322,4 +326,5 @@ def _legend(truth: Truth) -> "list[Artist]":
         mark("^", "called again"),
         mark("o", "excused or early", "white", QUIET, 2.0),
         mark("X", "false alert"),
+        mark("d", "confirmed", CONFIRMED, CONFIRMED),
     ]
