@@ -67,7 +67,7 @@ class Lines:
     Args:
         host, port: the broker. passwords: by credit code and gateway id.
         patience: seconds to wait for the broker before giving up.
-        keepalive: seconds, see wire.Connection. By default 0, so that a simulation may stand still.
+        keepalive: seconds, see wire.Connection. By default the longest, so that a simulation may stand still.
     """
 
     def __init__(

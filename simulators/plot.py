@@ -276,8 +276,8 @@ def _markers(
         )
 
     if alert.confirmed is not None:
-        place = {"transform": axes.get_xaxis_transform(), "linestyle": "", "zorder": 5}
-        axes.plot([alert.confirmed / DAY], [0.03], marker="d", markersize=7, color=CONFIRMED, **place)
+        bottom_edge = axes.get_xaxis_transform()
+        axes.plot([alert.confirmed / DAY], [0.03], "d", markersize=7, color=CONFIRMED, transform=bottom_edge)
 
 
 def _time_axis(axes: "Axes", truth: Truth) -> None:

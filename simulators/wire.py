@@ -9,6 +9,8 @@ PING = b"\xc0\x00"
 RECEIVE_MAXIMUM = 0x21
 PASSING = {0x88, 0x89, 0x8B, 0x8D, 0x98}
 """Reasons to be cut off that pass: unavailable, busy, shutting down, too long silent, an administrator's hand."""
+LONGEST = 65535
+"""The longest keepalive that MQTT knows, 18 hours: "for ever" is refused by mosquitto from 2.0.12 on."""
 PROPERTY_SIZES = {0x11: 4, 0x13: 2, 0x21: 2, 0x22: 2, 0x24: 1, 0x25: 1, 0x27: 4, 0x28: 1, 0x29: 1, 0x2A: 1}
 """Bytes of the CONNACK properties that have a fixed size (MQTT 5, 2.2.2.2)."""
 
@@ -27,7 +29,7 @@ class Connection:
     Args:
         protocol: 4 for MQTT 3.1.1, 5 for MQTT 5. client: client id.
         will: topic and payload of the last will, QoS 1 and retained.
-        keepalive: seconds; who is silent for half as long again is taken for lost. 0 for ever.
+        keepalive: seconds; who is silent for half as long again is taken for lost. 0: LONGEST.
 
     Raises:
         Refused: with the broker's reason code. OSError: nobody answers there.
@@ -158,6 +160,7 @@ def _connect(
     protocol: int, client: str, user: str, password: str, will: tuple[str, bytes] | None, keepalive: int
 ) -> bytes:
     """CONNECT with a clean session."""
+    keepalive = keepalive or LONGEST
     flags = 0x02 | (0x80 if user else 0) | (0x40 if password else 0) | (0x2C if will else 0)
     none = b"\0" if protocol == 5 else b""  # no properties
     body = struct.pack(">H4sBBH", 4, b"MQTT", protocol, flags, keepalive) + none + _text(client.encode())

@@ -249,9 +249,10 @@ async def _live(city: City, broker: Broker, data: Path, folder: Path) -> None:
                 await pause(ahead)
             product.send(moment.messages)
             bar.update(task, completed=(moment.time - city.scenario.start) / SECOND)
+        raised = simulation.raised(product)  # first: the truth may take minutes, in which the city says nothing
         truth = _truth(city, bar, folder)
-        raised = [alert for alert in simulation.raised(product) if alert.raised >= truth.begin]
-        record.write(folder, [alert for alert in raised if alert.enterprise in truth.enterprises], sampler)
+        raised = [a for a in raised if a.raised >= truth.begin and a.enterprise in truth.enterprises]
+        record.write(folder, raised, sampler)
 
 
 def _bar() -> Progress:

@@ -96,7 +96,8 @@ class World:
         return simulation.raised(self.product)
 
     def score(self) -> Score:
-        return score(self.city.truth(), self.raised())
+        raised = self.raised()  # first: the truth takes minutes, in which the city says nothing
+        return score(self.city.truth(), raised)
 
     def same(self) -> list[tuple[object, ...]]:
         """What has to be the same of every alert whenever the same scenario happens."""
