@@ -18,7 +18,7 @@ from alerting.alert import Alert, Answer, Condition, Receipt, Step
 from alerting.desk import Desk
 from alerting.lifecycle import Event
 from alerting.sender import Counts
-from console import guard, scope, tokens
+from console import guard, registry_api, scope, tokens
 from console.guard import Refused, not_found
 from console.metrics import JudgeStatus, Requests, Scrape
 from console.models import (
@@ -43,6 +43,7 @@ from ingest.last_values import LastValues, NoLastValues
 from registry.clock import SECOND, Clock
 from registry.database import DatabaseBusy, DatabaseUnwritable, reading
 from registry.model import Registry
+from registry.store import RegistryStore
 from streams.finding import Tier
 
 PREFIX = "/api/v1"
@@ -65,6 +66,7 @@ class Dependencies:
     values: Path  # file of last values
     status: Callable[[], JudgeStatus | None]  # None before the judge has said anything
     sender: Counts | None = None
+    store: RegistryStore | None = None  # the registry's database, where it may be read and edited
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +333,10 @@ def create_app(deps: Dependencies) -> FastAPI:
 
     for router in (public, api, answers, metrics):
         app.include_router(router)
+    if deps.store is not None:
+        app.include_router(
+            registry_api.router(deps.store, deps.registry, deps.clock, caller, PREFIX, documented)
+        )
     return app
 
 

@@ -27,6 +27,7 @@ from fenghuo.system_findings import SystemFindings
 from registry.clock import Clock, SystemClock, pause, stopwatch
 from registry.database import open_database, reading
 from registry.model import Registry
+from registry.store import RegistryStore
 
 log = structlog.get_logger()
 
@@ -53,6 +54,8 @@ class Serving:
         self.registry = registry_in_force
         self.database = open_database(settings.data / "desk.sqlite")
         self.desk = Desk(self.database, self.registry)
+        self._registry_database = open_database(settings.registry_database)
+        self.store = RegistryStore(self._registry_database)
         own = open_database(settings.data / "desk.sqlite")
         self.sender = Sender(own, clock, open_channels(settings))
         self._own, self._own_desk = own, Desk(own, self.registry)
@@ -97,6 +100,7 @@ class Serving:
     def close(self) -> None:
         """Let go of the database."""
         self.database.dispose()
+        self._registry_database.dispose()
         self._own.dispose()
 
     def _illness(self, watch: float) -> str | None:
@@ -184,6 +188,7 @@ async def _api(serving: Serving, stop: asyncio.Event) -> None:
             values=settings.values,
             status=lambda: status.read(settings.status),
             sender=serving.sender.counts,
+            store=serving.store,
         )
     )
     while not stop.is_set():

@@ -83,9 +83,10 @@ class Channel(Strict):
 
 
 class Settings(Strict):
-    """All settings of `fenghuo serve`; every one has a default but the two folders."""
+    """All settings of `fenghuo serve`; every one has a default but the data folder."""
 
-    registry: Where
+    registry: Where | None = None  # a folder that fills an empty registry
+    rulebook: Where | None = None  # YAML, a file or a folder of them; none: the one that is shipped
     data: Where
     listen: str = "127.0.0.1:8420"
     broker: Broker | None = None  # none: a broker of our own, on loopback
@@ -101,6 +102,11 @@ class Settings(Strict):
     @property
     def journal(self) -> Path:
         return self.data / "journal"
+
+    @property
+    def registry_database(self) -> Path:
+        """Who and what exists, and every edit of it."""
+        return self.data / "registry.sqlite"
 
     @property
     def versions(self) -> Path:
@@ -173,7 +179,7 @@ def load(path: Path, **overrides: object) -> Settings:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise SettingsError(f"{path}: expected keys and values, such as `registry: FOLDER`")
+        raise SettingsError(f"{path}: expected keys and values, such as `data: FOLDER`")
     for key, given in overrides.items():
         said = content.get(key)
         if isinstance(given, dict) and isinstance(said, dict):

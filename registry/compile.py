@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from registry import packed
+from registry.facts import facts
 from registry.folder import Source, read
 from registry.mistakes import RegistryErrors as RegistryErrors
 from registry.model import (
@@ -25,6 +26,8 @@ from registry.model import (
     Points,
     Registry,
 )
+from registry.sections import sections
+from registry.stock import holdings
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -35,11 +38,11 @@ def compile_folder(folder: Path) -> Registry:
     Its version is a digest of what it says: comments, blanks, the order of entries and rows, and how
     points are dealt out over files do not change it. Raises RegistryErrors with every mistake.
     """
-    return build(read(folder))
+    return compile_source(read(folder))
 
 
-def build(source: Source) -> Registry:
-    """The frozen registry of a checked source."""
+def compile_source(source: Source) -> Registry:
+    """The frozen registry of a checked source. Who made the newest edit in it is no part of its version."""
     enterprises = sorted(source.enterprises, key=lambda entry: entry.code)
     gateways = tuple(
         Gateway(entry.code, gateway) for entry in enterprises for gateway in sorted(entry.gateways)
@@ -49,6 +52,13 @@ def build(source: Source) -> Registry:
         for entry in enterprises
         for group in sorted(entry.groups, key=lambda group: group.id)
     )
+    points = _points(source.points, gateways, groups)
+    rows = {
+        (gateways[behind].enterprise, point): (row, unit)
+        for row, (behind, point, unit) in enumerate(
+            zip(points.gateway.tolist(), points.id, points.engineering_unit, strict=True)
+        )
+    }
     registry = Registry(
         version="",
         time_zone=source.registry.time_zone,
@@ -66,7 +76,7 @@ def build(source: Source) -> Registry:
             for entry in enterprises
         },
         gateways=gateways,
-        points=_points(source.points, gateways, groups),
+        points=points,
         groups=groups,
         people={
             person.id: Person(
@@ -93,8 +103,17 @@ def build(source: Source) -> Registry:
             )
             for tier, entry in source.escalation.items()
         },
+        sections=sections(source.records, rows),
+        holdings=holdings(source.records, rows),
+        facts=facts(
+            source.records,
+            source.registry.time_zone,
+            {(entry.code, unit.id): unit.name for entry in enterprises for unit in entry.units},
+            {cell.id: cell.name for cell in source.cells},
+        ),
     )
-    return replace(registry, version=blake2b(packed.pack(registry), digest_size=8).hexdigest())
+    version = blake2b(packed.pack(registry), digest_size=8).hexdigest()
+    return replace(registry, version=version, edit=source.edit)
 
 
 def _points(columns: Columns, gateways: Sequence[Gateway], groups: Sequence[Group]) -> Points:

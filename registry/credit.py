@@ -1,5 +1,7 @@
 """The unified social credit code of an organisation (GB 32100-2015): checking one, completing one."""
 
+from operator import mul
+
 ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 """GB 32100-2015, 4.2: digits and capitals without I, O, S, V, Z; a character's value is its place here."""
 
@@ -40,5 +42,5 @@ def complete(first: str) -> str:
 
 
 def _check_character(first: str) -> str:
-    total = sum(_VALUE[character] * weight for character, weight in zip(first, _WEIGHTS, strict=True))
+    total = sum(map(mul, map(_VALUE.__getitem__, first), _WEIGHTS))
     return ALPHABET[-total % 31]

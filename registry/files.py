@@ -6,9 +6,11 @@ field that they are for says what they must be.
 
 import csv
 import sys
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
+from itertools import accumulate, compress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,9 +32,23 @@ _TOGETHER = 4096
 _Loader = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader
 
 
-@dataclass
+Where: TypeAlias = tuple[str, int, str]
+"""File, line and field as people are told them. Of a record of the database: what it is called, 0, the field."""
+
+
 class Document:
-    """A YAML file: its data, every scalar as text, and the line of each place in it."""
+    """Data, every scalar as text, and where each place of it was written."""
+
+    data: Data
+
+    def where(self, place: Place) -> Where:
+        """What people are told of this place."""
+        raise NotImplementedError
+
+
+@dataclass
+class YamlFile(Document):
+    """A YAML file, with the line of each place in it."""
 
     file: str
     data: Data = ""
@@ -44,6 +60,57 @@ class Document:
             place = place[:-1]
         return self.lines.get(place, 1)
 
+    def where(self, place: Place) -> Where:
+        return self.file, self.line(place), spell(place)
+
+    def without(self, places: Collection[Place]) -> "YamlFile":
+        """The same without these items of its lists."""
+        lines: dict[Place, int] = {}
+
+        def kept(data: Data, old: Place, new: Place) -> Data:
+            if old in self.lines:
+                lines[new] = self.lines[old]
+            if isinstance(data, dict):
+                return {key: kept(value, (*old, key), (*new, key)) for key, value in data.items()}
+            if isinstance(data, list):
+                items: list[Data] = []
+                for index, item in enumerate(data):
+                    if (*old, index) not in places:
+                        items.append(kept(item, (*old, index), (*new, len(items))))
+                return items
+            return data
+
+        return YamlFile(self.file, kept(self.data, (), ()), lines)
+
+
+@dataclass
+class Listed(Document):
+    """A list whose items were each written in a place of their own: rows of a CSV file, or records."""
+
+    data: list[Data]
+    places: list[tuple[str, int]]  # of each item: file and line, or a record's name and 0
+
+    def where(self, place: Place) -> Where:
+        [index, *inner] = place
+        assert isinstance(index, int)
+        return (*self.places[index], spell(tuple(inner)))
+
+
+class Joined(Document):
+    """Several lists as one."""
+
+    def __init__(self, parts: Sequence[Document]) -> None:
+        self._parts = parts
+        lists = [part.data if isinstance(part.data, list) else [] for part in parts]
+        self.data = [item for items in lists for item in items]
+        self._begins = list(accumulate(map(len, lists[:-1]), initial=0))
+
+    def where(self, place: Place) -> Where:
+        [index, *inner] = place
+        assert isinstance(index, int)
+        part = bisect_right(self._begins, index) - 1
+        return self._parts[part].where((index - self._begins[part], *inner))
+
 
 @dataclass
 class Table:
@@ -51,9 +118,22 @@ class Table:
 
     columns: dict[str, list[str]]
     places: list[tuple[str, int]] = field(default_factory=list)  # file and line of each row
+    left_out: set[tuple[str, int]] = field(default_factory=set)  # those of rows of too many cells, or too few
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def extend(self, rows: Sequence[dict[str, Data]]) -> None:
+        """Add the cells of rows whose places are there already; what is no text counts as not given."""
+        said = set().union(*rows)
+        nothing = ("",) * len(rows)
+        for column, cells in self.columns.items():
+            cells.extend([sys.intern(text(row.get(column))) for row in rows] if column in said else nothing)
+
+    def kept(self, mask: Sequence[bool]) -> "Table":
+        """The rows for which the mask is true."""
+        columns = {name: list(compress(values, mask)) for name, values in self.columns.items()}
+        return Table(columns, list(compress(self.places, mask)))
 
     def append(
         self, header: Sequence[str], rows: Sequence[list[str]], places: Sequence[tuple[str, int]]
@@ -74,12 +154,12 @@ class FileReader:
         self._mistakes = mistakes
         self._add = mistakes.add
 
-    def yaml(self, name: str, expected: str) -> Document | None:
+    def yaml(self, name: str, expected: str) -> YamlFile | None:
         """A YAML file of the folder; None, and a mistake, if it cannot be read."""
         text = self._text(name, expected)
         if text is None:
             return None
-        document = Document(name)
+        document = YamlFile(name)
         try:
             self._document(document, yaml.parse(text, Loader=_Loader), expected)
         except yaml.MarkedYAMLError as error:
@@ -118,6 +198,7 @@ class FileReader:
                         return False
                 elif len(cells) != len(header):
                     self._add(name, start, "", f"has {len(cells)} cells", f"{len(header)}, like the header")
+                    table.left_out.add((name, start))
                     sound = False
                 else:
                     rows.append(cells)
@@ -165,7 +246,7 @@ class FileReader:
                 )
         return None
 
-    def _document(self, document: Document, events: Iterator[Event], expected: str) -> None:
+    def _document(self, document: YamlFile, events: Iterator[Event], expected: str) -> None:
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 if document.lines:
@@ -176,7 +257,7 @@ class FileReader:
         if not document.lines:
             self._add(document.file, 1, "", "is empty", expected)
 
-    def _node(self, document: Document, event: Event, events: Iterator[Event], place: Place) -> Data:
+    def _node(self, document: YamlFile, event: Event, events: Iterator[Event], place: Place) -> Data:
         """The node that begins with this event as plain data; lines of places are noted on the way."""
         line = _line(event)
         document.lines.setdefault(place, line)
@@ -202,14 +283,14 @@ class FileReader:
 
     def _pair(
         self,
-        document: Document,
+        document: YamlFile,
         event: Event,
         events: Iterator[Event],
         place: Place,
         pairs: dict[str, Data],
     ) -> None:
         line = _line(event)
-        aside = Document(document.file)  # for what has no place of its own
+        aside = YamlFile(document.file)  # for what has no place of its own
         key = self._node(aside, event, events, ())
         if isinstance(key, str) and key not in pairs:
             document.lines[*place, key] = line

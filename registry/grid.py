@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from registry.files import Data, Document, Place, Table, mappings, spell, text
-from registry.mistakes import Mistakes
+from registry.files import Data, Document, Place, Table, Where, mappings, spell, text
+from registry.mistakes import Mistakes, spot
 from registry.source import IN_THE_ENTERPRISE, NOBODY, TIERS, EscalationEntry, Known, Tier
 
 _ESCALATION: TypeAdapter[dict[Tier, EscalationEntry]] = TypeAdapter(dict[Tier, EscalationEntry])
@@ -23,6 +23,11 @@ class SourceCell:
     parent: str
     file: str
     line: int
+    within: str = ""  # the entry of registry.yaml that it is: "grid[0].children[2]"
+
+    def where(self, field: str) -> Where:
+        """What people are told of this field."""
+        return self.file, self.line, f"{self.within}.{field}" if self.within else field
 
 
 def tree(document: Document | None) -> Iterator[SourceCell]:
@@ -36,7 +41,8 @@ def _branch(document: Document, data: Data, place: Place, parent: str) -> Iterat
         here = (*place, *inner)
         id_, name, level = (text(entry.get(key)) for key in ("id", "name", "level"))
         if id_:
-            yield SourceCell(id_, name, level, parent, document.file, document.line((*here, "id")))
+            file, line, _ = document.where((*here, "id"))
+            yield SourceCell(id_, name, level, parent, file, line, spell(here))
         yield from _branch(document, entry.get("children", ""), (*here, "children"), id_)
 
 
@@ -66,8 +72,8 @@ def check_tree(cells: Sequence[SourceCell], mistakes: Mistakes) -> dict[str, Sou
     for cell in cells:
         if cell.id in by_id:
             before = by_id[cell.id]
-            problem = f"{cell.id!r} is at {before.file}:{before.line} too"
-            mistakes.add(cell.file, cell.line, "id", problem, "every cell once")
+            problem = f"{cell.id!r} is at {spot(before.file, before.line)} too"
+            mistakes.add(*cell.where("id"), problem, "every cell once")
         by_id.setdefault(cell.id, cell)
     in_a_circle: set[str] = set()
     for cell in by_id.values():
@@ -75,15 +81,15 @@ def check_tree(cells: Sequence[SourceCell], mistakes: Mistakes) -> dict[str, Sou
         if circle and above[-1].parent == cell.id and cell.id not in in_a_circle:
             in_a_circle |= {other.id for other in above}
             path = " → ".join([*(other.id for other in above), cell.id])
-            mistakes.add(cell.file, cell.line, "parent", f"goes in a circle: {path}", "a tree")
+            mistakes.add(*cell.where("parent"), f"goes in a circle: {path}", "a tree")
         elif not circle and cell.level and cell.level in (other.level for other in above[1:]):
             problem = f"is {cell.level!r}, like a cell above it"
-            mistakes.add(cell.file, cell.line, "level", problem, "another level than all above it")
+            mistakes.add(*cell.where("level"), problem, "another level than all above it")
     roots = [cell for cell in by_id.values() if not cell.parent and cell.level]
     for root in roots:
         if root.level != roots[0].level:
             problem = f"is {root.level!r} at the top, where {roots[0].id!r} is {roots[0].level!r}"
-            mistakes.add(root.file, root.line, "level", problem, "one level for all cells at the top")
+            mistakes.add(*root.where("level"), problem, "one level for all cells at the top")
     return by_id
 
 
@@ -115,10 +121,7 @@ def escalation(
                 given_or_not = f"is {chosen!r}" if getattr(entry, key) else "is not given"
                 problem = f"{given_or_not}, and no cell has the level {chosen!r}"
                 place = ("escalation", tier, key)
-                line = document.line(place)
-                mistakes.add(
-                    document.file, line, spell(place), problem, f"one of {', '.join(levels)} or {none}"
-                )
+                mistakes.add(*document.where(place), problem, f"one of {', '.join(levels)} or {none}")
             update[key] = "" if chosen == none else chosen
         filled[tier] = entry.model_copy(update=update)
     return filled
@@ -141,9 +144,7 @@ def check_reach(
         for level in called:
             if level not in above:
                 mistakes.add(
-                    enterprises.file,
-                    enterprises.line((*place, "cell")),
-                    spell((*place, "cell")),
+                    *enterprises.where((*place, "cell")),
                     f"lies below no cell of level {level!r}, which escalation calls",
                     f"a cell within one of level {level!r}",
                 )

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from registry.files import Document, Table, mappings, spell, text
-from registry.mistakes import Mistakes
+from registry.files import Document, Table, mappings, text
+from registry.mistakes import Mistakes, spot
 from registry.model import LEVELS
 from registry.source import Parts
 
@@ -45,8 +45,8 @@ class PointChecks:
         for row, pair in enumerate(pairs):
             before = first.setdefault(pair, row)
             if before != row and None not in pair:
-                file, line = self.table.places[before]
-                self._add(row, "point", f"{pair[1]!r} is at {file}:{line} too", "every point once")
+                there = spot(*self.table.places[before])
+                self._add(row, "point", f"{pair[1]!r} is at {there} too", "every point once")
 
     def groups(self, enterprises: Document) -> None:
         """A group's points must be two or more, of one engineering unit, or they could never agree or differ."""
@@ -62,14 +62,13 @@ class PointChecks:
         strays = count.keys() - set(groups.values())  # reported already; each may be meant for any of these:
         unsure = {group for code, group in strays if code is None} | {code for code, _ in strays}
         for where, key in groups.items():
-            line = enterprises.line(where)
             if count[key] < 2:
                 if unsure.isdisjoint(key):
                     problem = "has one point" if count[key] else "has no point"
-                    self.mistakes.add(enterprises.file, line, spell(where), problem, "two points or more")
+                    self.mistakes.add(*enterprises.where(where), problem, "two points or more")
             elif units[key] > 1:
                 problem = "has points of several engineering units"
-                self.mistakes.add(enterprises.file, line, spell(where), problem, "one engineering unit")
+                self.mistakes.add(*enterprises.where(where), problem, "one engineering unit")
 
     def limits(self) -> None:
         """LL < L < H < HH, within the physical range, each with a reset that can be reached."""

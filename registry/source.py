@@ -1,9 +1,11 @@
 """What may stand in the files of a registry folder: the keys, the columns, and what each must be."""
 
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -31,7 +33,7 @@ KINDS = (
     *("temperature", "pressure", "differential_pressure", "level", "flow", "concentration", "ph"),
     *("air_velocity", "air_pressure", "humidity", "wind_speed", "wind_direction"),
     *("vibration", "speed", "displacement", "inclination", "strain", "weight"),
-    *("current", "voltage", "power", "people_count", "position", "state", "other"),
+    *("current", "voltage", "power", "people_count", "position", "state", "valve", "fan", "other"),
 )
 """Kinds of point. The list is closed because the tier hangs on the kind: a misspelt gas must not ring lower."""
 
@@ -104,6 +106,7 @@ def _level(value: str) -> str:
     return value
 
 
+@lru_cache(maxsize=1 << 18)  # a city's codes are judged again with every version
 def _code(value: str) -> str:
     if problem := credit.check(value):
         raise wrong(f"{value!r} {problem}", "a unified social credit code (GB 32100)")
@@ -203,6 +206,61 @@ _video_url = _url("http", "https", "rtsp", "rtsps", "rtmp")
 _webhook_url = _url("http", "https")
 
 
+def _location(value: object) -> tuple[float, float]:
+    parts = value.split(",") if isinstance(value, str) else []
+    numbers = [_finite(part) for part in parts]
+    if len(numbers) != 2 or None in numbers or not _on_earth(numbers):
+        raise wrong(f"is {value!r}", "longitude and latitude in degrees, such as 120.38,36.07")
+    return float(parts[0]), float(parts[1])
+
+
+def _finite(value: object) -> float | None:
+    """The number, written or not; None if it is none."""
+    if isinstance(value, str) and re.fullmatch(r" *-?[0-9]{1,12}(\.[0-9]{1,15})? *", value):
+        return float(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and -1e9 < value < 1e9 else None  # type: ignore[operator, arg-type]
+
+
+def _on_earth(position: Sequence[Any]) -> bool:
+    return bool(-180 <= position[0] <= 180 and -90 <= position[1] <= 90)
+
+
+AREAS = {"Point": 0, "Polygon": 2, "MultiPolygon": 3}
+"""Geometries of GeoJSON (RFC 7946) that an area may be, and how deep their positions lie in lists."""
+
+
+def area(value: object) -> str:
+    """A GeoJSON geometry, as JSON or nested, as JSON in one form. Raises PydanticCustomError."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise wrong("is not JSON", "a geometry of GeoJSON") from None
+    if not isinstance(value, dict) or value.keys() != {"type", "coordinates"}:
+        raise wrong("is no geometry of GeoJSON", 'one with "type" and "coordinates" and no more')
+    type_ = value["type"]
+    if not isinstance(type_, str) or type_ not in AREAS:
+        raise wrong(f"is of type {type_!r}"[:100], f"one of {', '.join(AREAS)}")
+    coordinates = _positions(value["coordinates"], AREAS[type_])
+    return json.dumps({"type": type_, "coordinates": coordinates}, separators=(",", ":"))
+
+
+def _positions(value: object, depth: int) -> list[Any]:
+    """Positions in lists so deep; each innermost list of them is a ring."""
+    if not isinstance(value, list) or not value:
+        raise wrong("has coordinates that are no list", "positions in lists as GeoJSON has them")
+    if depth:
+        inner = [_positions(item, depth - 1) for item in value]
+        if depth == 1 and (len(inner) < 4 or inner[0] != inner[-1]):
+            raise wrong("has a ring that is not closed", "four positions or more, the last like the first")
+        return inner
+    numbers = [_finite(item) for item in value]
+    if len(numbers) != 2 or None in numbers or not _on_earth(numbers):
+        raise wrong(f"has the position {value!r}"[:100], "longitude and latitude in degrees")
+    return numbers
+
+
 # ---- references ------------------------------------------------------------------------------------
 
 
@@ -249,6 +307,13 @@ def _person_ref(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def _somebody(value: str, info: ValidationInfo) -> str:
+    people = _known(info).people
+    if people is not None and value not in people:
+        raise wrong(f"is {value!r}, whom people.yaml does not have", "the id of a person")
+    return value
+
+
 Text: TypeAlias = Annotated[str, AfterValidator(_text)]
 Id: TypeAlias = Annotated[str, AfterValidator(_id)]
 GatewayId: TypeAlias = Annotated[Id, AfterValidator(_gateway_id)]
@@ -268,6 +333,10 @@ LevelRef: TypeAlias = Annotated[str, AfterValidator(_level_ref)]
 EnterpriseRef: TypeAlias = Annotated[str, AfterValidator(_enterprise_ref)]
 PlaceRef: TypeAlias = Annotated[str, AfterValidator(_place_ref)]
 PersonRef: TypeAlias = Annotated[str, AfterValidator(_person_ref)]
+SomebodyRef: TypeAlias = Annotated[str, AfterValidator(_somebody)]
+"""A person, who need not be one that can be reached."""
+Location: TypeAlias = Annotated[tuple[float, float], BeforeValidator(_location)]
+Area: TypeAlias = Annotated[str, BeforeValidator(area)]
 VideoUrl: TypeAlias = Annotated[str, AfterValidator(_video_url)]
 Kind: TypeAlias = Annotated[str, AfterValidator(_kind)]
 Tier: TypeAlias = Literal["I", "II", "III", "IV"]
@@ -288,6 +357,9 @@ class CellEntry(Entry):
     name: Text
     level: Level
     children: list["CellEntry"] = []
+    responsible: SomebodyRef = ""
+    leader: SomebodyRef = ""
+    area: Area = ""
 
 
 class EscalationEntry(Entry):
@@ -301,7 +373,7 @@ class EscalationEntry(Entry):
 class RegistryEntry(Entry):
     """registry.yaml"""
 
-    grid: list[CellEntry] = Field(min_length=1)
+    grid: list[CellEntry] = Field([], min_length=1)  # or cells.csv has all of it
     time_zone: TimeZone = "Asia/Shanghai"
     escalation: dict[Tier, EscalationEntry] = {}
 
@@ -341,13 +413,21 @@ class GroupEntry(Entry):
     delay: Duration = 0
 
 
+class ResponsibleEntry(Entry):
+    role: Text
+    person: SomebodyRef
+
+
 class EnterpriseEntry(Entry):
     code: Code
     name: Text
     cell: CellRef
-    gateways: list[GatewayId] = Field(min_length=1)
-    units: list[UnitEntry] = []
-    groups: list[GroupEntry] = []
+    gateways: list[GatewayId] = Field(default_factory=list)  # pydantic would copy a [] slowly
+    units: list[UnitEntry] = Field(default_factory=list)
+    groups: list[GroupEntry] = Field(default_factory=list)
+    industry: Text | None = None
+    location: Location | None = None  # longitude and latitude, degrees
+    responsible: list[ResponsibleEntry] = Field(default_factory=list)
 
 
 # ---- CSV -------------------------------------------------------------------------------------------
@@ -373,8 +453,24 @@ CELL_COLUMNS = {
     "name": Column(Text, required=True),
     "level": Column(Level, required=True),
     "parent": Column(CellRef, ""),
+    "responsible": Column(SomebodyRef, ""),
+    "leader": Column(SomebodyRef, ""),
+    "area": Column(Area, ""),
 }
 """cells.csv"""
+
+ENTERPRISE_COLUMNS = {
+    "code": Column(str, required=True),
+    "name": Column(str, required=True),
+    "cell": Column(str, required=True),
+    "industry": Column(str, ""),
+    "location": Column(str, ""),
+    "responsible": Column(str, ""),
+    "gateways": Column(str, ""),
+    "units": Column(str, ""),
+    "groups": Column(str, ""),
+}
+"""enterprises.csv; what stands in them is judged as of an entry of enterprises.yaml."""
 
 POINT_COLUMNS = {
     "enterprise": Column(EnterpriseRef, required=True),

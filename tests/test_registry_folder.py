@@ -224,7 +224,6 @@ enterprises.yaml:10: [1].cell: is 'mars', which the grid does not have
 enterprises.yaml:4: [0].gateways[1]: 'gw1' is on line 4 too
 enterprises.yaml:7: [0].groups[1].tolerance: is '-1'; expected a number of 0 or more
 enterprises.yaml:8: [1].code: '91370200MA0001XX0T' has the check character 'T' where 'U' is right
-enterprises.yaml:8: [1].gateways: is missing
 enterprises.yaml:9: [1].name: is empty
 people.yaml:4: [0].contacts[0].channel: is 'telepathy'; expected 'phone' or 'webhook'
 people.yaml:5: [0].contacts[1].address: is 'plant.example/alerts'; expected a link
@@ -254,7 +253,7 @@ points/second.csv:1: pint: unknown column
 points/second.csv:1: point: column is missing
 registry.yaml:1: time_zone: is 'Asia/Shanghia'
 registry.yaml:6: grid[0].colour: unknown key; expected one of id, name, level, children
-registry.yaml:12: id: 'donghai' is at registry.yaml:8 too
+registry.yaml:12: grid[0].children[0].children[0].id: 'donghai' is at registry.yaml:8 too
 registry.yaml:13: grid[0].children[0].children[0].name: is a list; expected a text
 registry.yaml:16: escalation.V: is 'V'; expected 'I', 'II', 'III' or 'IV'
 registry.yaml:18: escalation.III.confirm_within: is '5 parsecs'

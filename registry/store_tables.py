@@ -1,0 +1,53 @@
+"""The registry's tables: records, edits and what each of them changed. The migrations build the same."""
+
+from pathlib import Path
+
+from sqlalchemy import BigInteger, Column, Engine, ForeignKey, Index, Integer, MetaData, String, Table, Text
+
+from registry import database
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+metadata = MetaData()
+
+records = Table(
+    "records",
+    metadata,
+    Column("kind", String(32), primary_key=True),
+    Column("key", String(300), primary_key=True),
+    Column("enterprise", String(64), nullable=False, comment="credit code, '' of what belongs to none"),
+    Column("body", Text, nullable=False, comment="JSON: the texts that a file would hold"),
+    Index("records_enterprise", "enterprise", "kind"),
+    comment="what is so now",
+)
+
+edits = Table(
+    "edits",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False, comment="1, 2, 3 ..."),
+    Column("time", BigInteger, nullable=False, comment="µs"),
+    Column("who", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("origin", String(16), nullable=False, comment="by what way: 'import', 'command', 'api', 'serve'"),
+    comment="who changed the registry, when and why; never changed themselves",
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("edit", Integer, ForeignKey("edits.id"), primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False, comment="within the edit: 1, 2, 3 ..."),
+    Column("kind", String(32), nullable=False),
+    Column("key", String(300), nullable=False),
+    Column("enterprise", String(64), nullable=False),
+    Column("old", Text, comment="JSON; NULL: it was not there"),
+    Column("new", Text, comment="JSON; NULL: it was removed"),
+    Index("changes_record", "kind", "key"),
+    Index("changes_enterprise", "enterprise"),
+    comment="what each edit changed; never changed themselves",
+)
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the registry's tables to their newest form; does nothing if they have it. Raises as ``writing``."""
+    database.upgrade(engine, MIGRATIONS)
