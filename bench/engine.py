@@ -17,7 +17,7 @@ from registry.clock import SECOND, stopwatch
 from registry.model import Registry
 from streams.engine import PointEngine
 from streams.finding import Finding, Phase
-from tests.build import city_registry
+from tests.build import RULEBOOK, city_registry
 
 START = 1_795_248_000 * SECOND
 OVER, NORMAL, HIGHEST = 85.0, 50.0, 95.0
@@ -51,8 +51,10 @@ def run(quick: bool = False) -> dict[str, float]:
     blob = engine.snapshot()
     figures["snapshot, ms"] = _milliseconds(engine.snapshot, runs)
     figures["snapshot, MB"] = len(blob) / 1e6
-    figures["restore, ms"] = _milliseconds(lambda: PointEngine.restore(registry, blob), runs)
-    figures["same version again, ms"] = _milliseconds(lambda: engine.reconfigure(registry, engine.now), runs)
+    figures["restore, ms"] = _milliseconds(lambda: PointEngine.restore(registry, RULEBOOK, blob), runs)
+    figures["same version again, ms"] = _milliseconds(
+        lambda: engine.reconfigure(registry, RULEBOOK, engine.now), runs
+    )
     figures["next deadline, µs"] = _milliseconds(engine.next_deadline, 1000) * 1000
     for name, each in (("503 sites fire at once, ms", 200), ("every point fires at once, ms", 1)):
         figures[name] = median(_storm(registry, each) for _ in range(3))
@@ -98,7 +100,7 @@ def _rounds(readings: Readings, size: int) -> list[Round]:
 
 
 def _judge(registry: Registry, rounds: list[Round], expected: Expected) -> tuple[float, PointEngine]:
-    engine = PointEngine(registry, START)
+    engine = PointEngine(registry, START, RULEBOOK)
     findings: list[Finding] = []
     begun = stopwatch()
     for round in rounds:
@@ -115,7 +117,7 @@ def _storm(registry: Registry, each: int) -> float:
     """Milliseconds of the round in which every ``each``-th point begins a finding at once."""
     count = len(registry.points)
     row, quality = np.arange(count, dtype=np.int32), np.full(count, GOOD, np.uint8)
-    engine = PointEngine(registry, START)
+    engine = PointEngine(registry, START, RULEBOOK)
     value = np.full(count, NORMAL)
     value[::each] = HIGHEST
     for second in range(2):

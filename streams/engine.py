@@ -11,10 +11,11 @@ from math import isfinite, nan
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from ingest.readings import GatewayStatus, Qualities, Readings, Round, Times, Values
 from registry.model import Registry
+from streams import subjects
+from streams.discrete import Discrete
 from streams.episodes import (
     BAD_QUALITY,
     CLOCK,
@@ -25,23 +26,29 @@ from streams.episodes import (
     RANGE,
     RATE,
     SILENT,
+    STATE,
     STUCK,
+    TIME_TO_LIMIT,
     Book,
     kind_of,
 )
 from streams.finding import Finding
 from streams.hold import Hold
+from streams.leak import Leak
 from streams.limits import Limits
 from streams.order import AHEAD, Order, Verdict
 from streams.physical_range import PhysicalRange
 from streams.rate import Rate
 from streams.redundancy import Redundancy
+from streams.rulebook import Rulebook
 from streams.sieve import Index, Sieve
 from streams.silence import Silence
 from streams.state import Packed, Rows
+from streams.stock import Stock
 from streams.stuck import Stuck
+from streams.time_to_limit import TimeToLimit
 
-FORMAT = 3
+FORMAT = 4
 """Of a snapshot; a change of any stage's state raises it."""
 
 
@@ -71,16 +78,17 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class PointEngine:
-    """The rules of all points of one registry version, and their state.
+    """The rules of all points of one registry version and rulebook, and their state.
 
-    Not for several threads. Times are µs; ``now`` is the arrival time at the engine's place in the journal.
+    Not for several threads. Times are µs; ``now`` is the arrival time at the engine's place in the journal. The
+    registry's version names the rulebook too: a snapshot is restored by it, and findings carry it.
     """
 
-    def __init__(self, registry: Registry, now: int) -> None:
+    def __init__(self, registry: Registry, now: int, rulebook: Rulebook) -> None:
         self.counts = Counts()
         self._hold = Hold()
         self._found: list[Finding] = []
-        self._build(registry, now)
+        self._build(registry, rulebook, now)
         self._prepare()
 
     @property
@@ -240,37 +248,44 @@ class PointEngine:
         """Silence: nobody can know any more what the open findings of these points say."""
         book, now = self._book, self.now
         self._sieve.watch(rows)
-        for rule in (RANGE, LOW, HIGH, RATE, STUCK):
+        for rule in (RANGE, LOW, HIGH, RATE, STUCK, STATE, TIME_TO_LIMIT):
             for row in rows[book.flag[rule][rows] == OPEN].tolist():
                 book.unknown(rule, row, now)
         if self._redundancy.has.any():
             self._redundancy.forget(rows, now, book)
+        self._leak.forget(rows, now, book)
+        if self._stock.points:
+            self._stock.forget(rows, now, book)
 
-    def reconfigure(self, registry: Registry, now: int, listening: bool = True) -> list[Finding]:
+    def reconfigure(
+        self, registry: Registry, rulebook: Rulebook, now: int, listening: bool = True
+    ) -> list[Finding]:
         """From ``now`` on judge by another version; state goes with enterprise code and point, gateway or group id.
 
-        What is no more ends its findings as WITHDRAWN, or EASED where only the worse limit is gone.
+        What is no more ends its findings as WITHDRAWN, or EASED where only the worse limit is gone. What has another
+        tier now is WORSENED or EASED.
         """
         findings = self.advance(now, listening) + self._hold.release()
         old, book, silence = self.registry, self._book, self._silence
-        rows, intervals = self._rows(), silence.has
-        self._build(registry, now)
-        matches = {"point": _match(_points(old), _points(registry))}
-        matches["gateway"] = _match(_gateways(old), _gateways(registry))
-        matches["group"] = _match(_groups(old), _groups(registry))
+        rows, intervals, names, leak = self._rows(), silence.has, self._names(), self._leak
+        self._build(registry, rulebook, now)
+        matches = {kind: subjects.match(names[kind], new) for kind, new in self._names().items()}
         for (name, kind), array in self._rows().items():
             array.carry(rows[name, kind], *matches[kind])
         here, there = matches["point"]
         anew = self._silence.has.copy()
         anew[here[intervals[there]]] = False
         self._silence.resume(silence, anew)
-        self._order.trust(here[_homes(registry)[here] != _homes(old)[there]])
-        self._redundancy.part(here[_circles(registry)[here] != _circles(old)[there]])
-        for stage in (self._limits, self._rate, self._stuck):
+        self._order.trust(here[subjects.homes(registry)[here] != subjects.homes(old)[there]])
+        self._redundancy.part(here[subjects.circles(registry)[here] != subjects.circles(old)[there]])
+        self._leak.renew(leak, *matches["section"])
+        for stage in (self._limits, self._rate, self._stuck, self._discrete):
             stage.prune()
         self._book.arrival = now
         for rule, index in self._book.carry(book, matches):
             self._withdraw(rule, index, now)
+            if (rule, index) in self._book.open:
+                self._book.revise(rule, index, now)
         self._prepare()
         return findings + self._book.take()
 
@@ -282,9 +297,12 @@ class PointEngine:
             RANGE: self._range.has,
             RATE: self._rate.has,
             STUCK: self._stuck.has,
+            STATE: self._discrete.has,
         }
         if rule in (LOW, HIGH):
             self._limits.withdraw(rule, index, now, self._book)
+        elif rule == TIME_TO_LIMIT:
+            self._time_to_limit.withdraw(index, now, self._book)
         elif (rule in has and not has[rule][index]) or (rule == CLOCK and not self._order.faulty(index)):
             self._book.withdraw(rule, index, now)
 
@@ -306,13 +324,13 @@ class PointEngine:
         )
 
     @classmethod
-    def restore(cls, registry: Registry, blob: bytes) -> "PointEngine":
-        """The engine as it was. ``registry`` is the version it had (then reconfigure); else SnapshotError."""
+    def restore(cls, registry: Registry, rulebook: Rulebook, blob: bytes) -> "PointEngine":
+        """The engine as it was. Registry and rulebook are those it had (then reconfigure); else SnapshotError."""
         try:
             snapshot = msgspec.msgpack.decode(blob, type=Snapshot)
             if snapshot.format != FORMAT or snapshot.version != registry.version:
                 raise SnapshotError(f"format {snapshot.format}, version {snapshot.version}")
-            engine = cls(registry, snapshot.now)
+            engine = cls(registry, snapshot.now, rulebook)
             for (name, _), rows in engine._rows().items():
                 rows.load(snapshot.rows[name])
         except (LookupError, ValueError) as error:  # undecodable, or arrays of another size
@@ -326,21 +344,35 @@ class PointEngine:
         engine._prepare()
         return engine
 
-    def _build(self, registry: Registry, now: int) -> None:
+    def _build(self, registry: Registry, rulebook: Rulebook, now: int) -> None:
         self.registry = registry
-        self._book = Book(registry)
+        self._book = Book(registry, rulebook)
         self._order = Order(registry)
         self._limits = Limits(registry)
         self._range = PhysicalRange(registry)
         self._rate = Rate(registry)
         self._stuck = Stuck(registry)
+        self._discrete = Discrete(registry)
+        self._time_to_limit = TimeToLimit(registry)
         self._redundancy = Redundancy(registry)
+        self._leak = Leak(registry)
+        self._stock = Stock(registry)
         self._silence = Silence(registry, now)
-        self._batch_rules = [rule for rule in (self._rate, self._stuck, self._redundancy) if rule.has.any()]
+        rules = (
+            self._rate,
+            self._stuck,
+            self._discrete,
+            self._time_to_limit,
+            self._redundancy,
+            self._leak,
+            self._stock,
+        )
+        self._batch_rules = [rule for rule in rules if rule.has.any()]
 
     def _prepare(self) -> None:
         """Make anew what follows from the state: the sieve, and when the next point becomes silent."""
         self._silence.reckon(self._book)
+        self._stock.reckon(self._book)
         limits, sensor = self._limits, self._range
         self._sieve = Sieve(np.maximum(limits.low, sensor.low), np.minimum(limits.high, sensor.high))
         watched = limits.moving() | self._order.all_troubled()
@@ -356,43 +388,20 @@ class PointEngine:
             ("limits", "point"): self._limits.rows,
             ("rate", "point"): self._rate.rows,
             ("stuck", "point"): self._stuck.rows,
+            ("discrete", "point"): self._discrete.rows,
+            ("time to limit", "forecast"): self._time_to_limit.rows,
             ("members", "point"): self._redundancy.rows,
             ("groups", "group"): self._redundancy.groups,
+            ("sections", "section"): self._leak.rows,
+            ("tanks", "tank"): self._stock.rows,
             ("silence", "point"): self._silence.rows,
             ("gateways", "gateway"): self._silence.gateways,
         }
         return rows | {(f"book {rule}", kind_of(rule)): rows for rule, rows in self._book.rows.items()}
 
-
-def _points(registry: Registry) -> list[tuple[str, str]]:
-    gateways = registry.points.gateway.tolist()
-    return [
-        (registry.gateways[gateway].enterprise, point)
-        for gateway, point in zip(gateways, registry.points.id, strict=True)
-    ]
-
-
-def _gateways(registry: Registry) -> list[tuple[str, str]]:
-    return [(gateway.enterprise, gateway.id) for gateway in registry.gateways]
-
-
-def _groups(registry: Registry) -> list[tuple[str, str]]:
-    return [(group.enterprise, group.id) for group in registry.groups]
-
-
-def _homes(registry: Registry) -> NDArray[np.str_]:
-    """Id of every point's gateway."""
-    return np.array([gateway.id for gateway in registry.gateways], np.str_)[registry.points.gateway]
-
-
-def _circles(registry: Registry) -> NDArray[np.str_]:
-    """Id of every point's group, "" where it has none."""
-    return np.array([*(group.id for group in registry.groups), ""], np.str_)[registry.points.group]
-
-
-def _match(old: list[tuple[str, str]], new: list[tuple[str, str]]) -> tuple[Index, Index]:
-    """Where what is in both is in the new, and in the old."""
-    place = {name: index for index, name in enumerate(old)}
-    pairs = [(here, place[name]) for here, name in enumerate(new) if name in place]
-    here, there = np.array(pairs, np.intp).reshape(-1, 2).T
-    return here, there
+    def _names(self) -> dict[str, list[subjects.Name]]:
+        """By what a row of the state is: which one each is."""
+        names = {"point": subjects.points(self.registry), **subjects.others(self.registry)}
+        for kind, stage in (("forecast", self._time_to_limit), ("tank", self._stock)):
+            names[kind] = subjects.points(self.registry, stage.points)
+        return names

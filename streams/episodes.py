@@ -5,46 +5,62 @@ is not after that of the one before (several readings judged at one arrival time
 also where the subject was gone from the registry in between.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.readings import Times, Values
-from registry.model import Registry
-from streams.finding import Finding, Phase, finding_id
+from registry.model import Gateway, Group, Holding, Registry, Section
+from streams.finding import Finding, Phase, Tier, finding_id
+from streams.rulebook import Rulebook
 from streams.sieve import Index
 from streams.state import NEVER, Rows
-from streams.tiers import tier
 
 CLOCK, OFFLINE = "clock", "gateway.offline"
 SILENT, BAD_QUALITY, RANGE, LOW, HIGH = "silent", "bad_quality", "range", "limit.low", "limit.high"
-RATE, STUCK, DISAGREEMENT = "rate", "stuck", "disagreement"
+RATE, STUCK, STATE, TIME_TO_LIMIT = "rate", "stuck", "state", "time_to_limit"
+DISAGREEMENT, LEAK, OVERSTORED = "disagreement", "leak", "chemical.overstored"
 
-RULES = (CLOCK, OFFLINE, SILENT, BAD_QUALITY, RANGE, LOW, HIGH, RATE, STUCK, DISAGREEMENT)
+POINT_RULES = (SILENT, BAD_QUALITY, RANGE, LOW, HIGH, RATE, STUCK, STATE, TIME_TO_LIMIT)
+RULES = (CLOCK, OFFLINE, *POINT_RULES, DISAGREEMENT, LEAK, OVERSTORED)
 """In the order in which one reading's messages are told."""
 
 CLOSED, OPEN, UNKNOWN = 0, 1, 2
 
-_KIND = {CLOCK: "gateway", OFFLINE: "gateway", DISAGREEMENT: "group"}
+_KIND = {
+    CLOCK: "gateway",
+    OFFLINE: "gateway",
+    DISAGREEMENT: "group",
+    LEAK: "section",
+    OVERSTORED: "holding",
+}
+_PREFIX = {"section": "pipeline", "holding": "chemical"}
 _RANK = {rule: rank for rank, rule in enumerate(RULES)}
 
 
 def kind_of(rule: str) -> str:
-    """What the index of a rule's subject counts: "point", "gateway" or "group"."""
+    """What the index of a rule's subject counts: "point", "gateway", "group", "section" or "holding"."""
     return _KIND.get(rule, "point")
 
 
 class Book:
-    """The open findings by rule and index of their subject: a point row, a gateway or a group.
+    """The open findings by rule and index of their subject: a point row, a gateway ...
 
     ``flag[rule]`` holds CLOSED, OPEN or UNKNOWN of every subject. ``arrival`` and ``place`` (number of the
     reading in its round) are set by the engine before a stage speaks; messages come out by place, then by rule.
     """
 
-    def __init__(self, registry: Registry) -> None:
-        self.registry = registry
+    def __init__(self, registry: Registry, rulebook: Rulebook) -> None:
+        self.registry, self.rulebook = registry, rulebook
+        self._served = _served(registry)
+        self._things: dict[str, Sequence[Gateway | Group | Section | Holding]] = {
+            "gateway": registry.gateways,
+            "group": registry.groups,
+            "section": registry.sections,
+            "holding": registry.holdings,
+        }
         self.arrival = NEVER
         self.place = 0
         self.open: dict[tuple[str, int], Finding] = {}
@@ -58,13 +74,8 @@ class Book:
         self._said: list[tuple[int, int, Finding]] = []
 
     def _size(self, rule: str) -> int:
-        registry = self.registry
-        sizes = {
-            "point": len(registry.points),
-            "gateway": len(registry.gateways),
-            "group": len(registry.groups),
-        }
-        return sizes[kind_of(rule)]
+        kind = kind_of(rule)
+        return len(self.registry.points) if kind == "point" else len(self._things[kind])
 
     def begin(
         self,
@@ -98,11 +109,11 @@ class Book:
         level: str,
         **changes: object,
     ) -> None:
-        """Say that an open finding is worse, or eased: now at this level."""
-        kind = self.registry.points.kind[index]
-        self._next(
-            rule, index, phase, time, value, limit=limit, level=level, tier=tier(level, kind), **changes
-        )
+        """Say that an open finding is worse, or eased: now at this level. One that is unknown stays so."""
+        tier = self._tier(rule, index, level)
+        self._next(rule, index, phase, time, value, limit=limit, level=level, tier=tier, **changes)
+        if self.flag[rule][index] == UNKNOWN:
+            self._next(rule, index, Phase.UNKNOWN, time, None)
 
     def unknown(self, rule: str, index: int, time: int) -> None:
         """Say once of an open finding that nobody can know any more whether it holds."""
@@ -119,10 +130,11 @@ class Book:
             self.unknown(rule, int(row[i]), int(time[i]))
         for i in np.flatnonzero(known & (flag == UNKNOWN)):
             self.place = int(place[i])
-            self.known(rule, int(row[i]), int(time[i]), float(value[i]))
+            own = None if rule == TIME_TO_LIMIT else float(value[i])  # whose value is the time that is left
+            self.known(rule, int(row[i]), int(time[i]), own)
         return known
 
-    def known(self, rule: str, index: int, time: int, value: float) -> None:
+    def known(self, rule: str, index: int, time: int, value: float | None) -> None:
         """Say of an unknown finding that its subject is known again."""
         if self.flag[rule][index] == UNKNOWN:
             self._next(rule, index, Phase.RESUMED, time, value)
@@ -162,6 +174,15 @@ class Book:
         """End an open finding because its rule is no more; the evidence names the version that says so."""
         last = self.open[rule, index]
         self.end(rule, index, time, last.value, Phase.WITHDRAWN, evidence=(self.registry.version,))
+
+    def revise(self, rule: str, index: int, time: int) -> None:
+        """Say of an open finding if its tier is another by this rulebook; the evidence names the version."""
+        last = self.open[rule, index]
+        tier = self._tier(rule, index, last.level)
+        if tier != last.tier:
+            phase = Phase.WORSENED if (tier or 0) > (last.tier or 0) else Phase.EASED
+            evidence = (self.registry.version,)
+            self.change(rule, index, phase, time, last.value, last.limit, last.level, evidence=evidence)
 
     def carry(self, old: "Book", matches: dict[str, tuple[Index, Index]]) -> list[tuple[str, int]]:
         """Take over the open findings of another, and withdraw those whose subject is no more.
@@ -217,8 +238,8 @@ class Book:
         if kind == "point":
             points = registry.points
             return registry.gateways[points.gateway[index]].enterprise, f"point:{points.id[index]}"
-        one = registry.gateways[index] if kind == "gateway" else registry.groups[index]
-        return one.enterprise, f"{kind}:{one.id}"
+        one = self._things[kind][index]
+        return one.enterprise, f"{_PREFIX.get(kind, kind)}:{one.id}"
 
     def _finding(
         self,
@@ -233,11 +254,16 @@ class Book:
         unit: str,
         evidence: tuple[str, ...],
     ) -> Finding:
-        registry = self.registry
+        points = self.registry.points
         enterprise, subject = self._subject(rule, index)
-        kind = clause = ""
+        name = kind = clause = ""
         if kind_of(rule) == "point":
-            kind, clause = registry.points.kind[index], registry.points.clause[index]
+            kind, clause = points.kind[index], points.clause[index]
+        elif rule == LEAK:
+            name = self.registry.sections[index].name
+        elif rule == OVERSTORED:
+            holding = self.registry.holdings[index]
+            name, kind, clause = holding.name, holding.cas, holding.clause
         return Finding(
             id=finding_id(rule, enterprise, subject, since),
             seq=1,
@@ -249,14 +275,50 @@ class Book:
             time=time,
             arrival=self.arrival,
             level=level,
-            tier=tier(level, kind),
+            tier=self._tier(rule, index, level),
             value=value,
             limit=limit,
             unit=unit,
             clause=clause,
             evidence=evidence,
-            version=registry.version,
+            version=self.registry.version,
+            name=name,
+            kind=kind,
+            within=self._within(rule, index),
         )
+
+    def _tier(self, rule: str, index: int, level: str) -> Tier | None:
+        """A forecast has the tier of its rule, not that of the limit it speaks of."""
+        template = ""
+        if rule == TIME_TO_LIMIT:
+            level = ""
+        if kind_of(rule) == "point":
+            template = self.registry.points.template[index] or self.registry.points.kind[index]
+        return self.rulebook.tier(template, rule, level)
+
+    def _within(self, rule: str, index: int) -> tuple[str, ...]:
+        """What a subject lies in: one of several points in what all of them lie in."""
+        registry, kind = self.registry, kind_of(rule)
+        if kind == "point":
+            return self._around(index)
+        if kind == "holding":
+            unit = registry.holdings[index].unit
+            return (f"unit:{unit}",) if unit else ()
+        if kind == "section":
+            rows = [row for row in ends(registry.sections[index]) if row >= 0]
+        else:
+            home = registry.points.gateway if kind == "gateway" else registry.points.group
+            rows = np.flatnonzero(home == index).tolist()
+        parts = [self._around(row) for row in rows]
+        return tuple(part for part in parts[0] if all(part in others for others in parts)) if parts else ()
+
+    def _around(self, row: int) -> tuple[str, ...]:
+        """Unit, group and pipelines of a point."""
+        points, parts = self.registry.points, self._served.get(row, ())
+        group, unit = points.group[row], points.unit[row]
+        if group >= 0:
+            parts = (f"group:{self.registry.groups[group].id}", *parts)
+        return (f"unit:{unit}", *parts) if unit else parts
 
     def _next(
         self, rule: str, index: int, phase: Phase, time: int, value: float | None, **changes: object
@@ -277,3 +339,19 @@ class Book:
 
     def _say(self, finding: Finding) -> None:
         self._said.append((self.place, _RANK[finding.rule], finding))
+
+
+def _served(registry: Registry) -> dict[int, tuple[str, ...]]:
+    """The pipelines that a point serves, by its row."""
+    served: dict[int, tuple[str, ...]] = {}
+    for section in registry.sections:
+        pipeline = f"pipeline:{section.id}"
+        for row in ends(section):
+            if row >= 0 and pipeline not in served.get(row, ()):
+                served[row] = (*served.get(row, ()), pipeline)
+    return served
+
+
+def ends(section: Section) -> tuple[int, int, int, int]:
+    """Rows of its flows and pressures, -1 for a pressure that is not measured."""
+    return section.flow_in, section.flow_out, section.pressure_in, section.pressure_out

@@ -48,6 +48,9 @@ class Hold:
 
 
 def _evidence(messages: list[Finding]) -> Finding:
-    worst = max(messages, key=lambda finding: (finding.tier or 0, -finding.seq))
-    end = messages[-1]
+    worst, end = messages[0], messages[-1]
+    for finding in messages:
+        worse_level = finding.phase is Phase.WORSENED and finding.level != worst.level
+        if (finding.tier or 0, worse_level) > (worst.tier or 0, False):
+            worst = finding
     return msgspec.structs.replace(worst, seq=1, phase=end.phase, time=end.time, late=True)

@@ -59,11 +59,11 @@ class For(msgspec.Struct, frozen=True, tag="for"):
 
 
 class Sequence(msgspec.Struct, frozen=True, tag="sequence"):
-    """These have become true one after the other, the last no later than ``time`` (µs) after the first, and the
-    last still is."""
+    """Findings of these have begun one after the other, the last no later than ``time`` (µs) after the first, and
+    the last still is."""
 
     time: int
-    of: tuple["Condition", ...]
+    of: tuple[Pattern, ...]
 
 
 Condition = Pattern | All | Any | Not | AtLeast | Within | For | Sequence
@@ -132,16 +132,6 @@ class Rulebook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if of is not None and key in of.tiers:
             return of.tiers[key]
         return self.tiers.get(key)
-
-
-def usual() -> Rulebook:
-    """Default tiers (design section 7), until a rulebook is read from files."""
-    rules = ("clock", "gateway.offline", "silent", "bad_quality", "range", "rate", "stuck", "disagreement")
-    gases = ("combustible_gas", "methane", "toxic_gas")
-    return Rulebook(
-        tiers={"LL": Tier.III, "L": Tier.IV, "H": Tier.IV, "HH": Tier.III, **dict.fromkeys(rules, Tier.IV)},
-        templates={gas: Template(name=gas, kind=gas, tiers={"HH": Tier.II}) for gas in gases},
-    )
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")

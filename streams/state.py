@@ -35,6 +35,11 @@ class Rows:
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self._arrays[name]
 
+    def clear(self, row: int) -> None:
+        """Nothing yet in this row."""
+        for name, array in self._arrays.items():
+            array[row] = self._blank[name]
+
     def carry(self, old: "Rows", here: NDArray[np.intp], there: NDArray[np.intp]) -> None:
         """Take rows ``there`` of another as rows ``here`` of this."""
         for name, array in self._arrays.items():
@@ -47,7 +52,7 @@ class Rows:
         bits = f"u{array.itemsize}"  # bitwise, so that NaN equals NaN
         differs = array.view(bits) != self._blank[name].view(bits)
         if array.ndim > 1:
-            differs = differs.any(axis=1)
+            differs = differs.any(axis=tuple(range(1, array.ndim)))
         rows = np.flatnonzero(differs).astype(np.int32)
         if len(rows) > len(array) // 2:
             return Packed(b"", array.tobytes())

@@ -21,6 +21,8 @@ from registry.model import (
     Points,
     Registry,
 )
+from streams.finding import Tier
+from streams.rulebook import Rulebook, Template
 
 NAN = float("nan")
 Four = int | Mapping[str, int]
@@ -79,6 +81,20 @@ ESCALATION = {
     "III": Escalation(5 * MINUTE, 30 * MINUTE, 30 * MINUTE, "district", "district"),
     "IV": Escalation(5 * MINUTE, 30 * MINUTE, 30 * MINUTE, "", ""),
 }
+
+ALWAYS_IV = (
+    *("clock", "gateway.offline", "silent", "bad_quality", "range", "rate", "stuck", "disagreement"),
+    *("state", "time_to_limit", "suspected", "chemical.overstored"),
+)
+GASES = ("combustible_gas", "methane", "toxic_gas")
+RULEBOOK = Rulebook(
+    tiers={
+        **{"LL": Tier.III, "L": Tier.IV, "H": Tier.IV, "HH": Tier.III, "confirmed": Tier.I},
+        **dict.fromkeys(ALWAYS_IV, Tier.IV),
+    },
+    templates={gas: Template(name=gas, kind=gas, tiers={"HH": Tier.II}) for gas in GASES},
+)
+"""Default tiers (design section 7); templates that give nothing."""
 
 CELLS = (
     Cell("city", "海州市", "city", ""),

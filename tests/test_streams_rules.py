@@ -7,63 +7,18 @@ import msgspec
 import numpy as np
 import pytest
 
-from ingest.readings import BAD, GOOD, UNCERTAIN, GatewayStatus, Readings, Round
+from ingest.readings import UNCERTAIN, Readings, Round
 from registry.clock import MINUTE, SECOND
-from registry.model import Group, Registry
+from registry.model import Group, Registry, Section
 from streams.engine import PointEngine, Snapshot, SnapshotError
 from streams.finding import Finding, Phase, Tier, finding_id
+from streams.rulebook import Rulebook
 from streams.state import Packed
-from tests.build import PointSpec, code, make_registry
+from tests.build import RULEBOOK, PointSpec, make_registry
+from tests.site import ONE, START, Site, brief, when
 
 S = SECOND
-START = 1_795_248_000 * S
 NAN = math.nan
-ONE = code(1)
-
-
-class Site:
-    """One enterprise whose points are heard second by second; times are seconds after the start."""
-
-    def __init__(self, *points: PointSpec, groups: tuple[Group, ...] = (), engine: PointEngine | None = None):
-        self.engine = engine or PointEngine(make_registry(points, groups=groups), START)
-
-    def hear(
-        self,
-        at: float,
-        *readings: tuple[str, float, float],
-        status: bool | None = None,
-        listening: bool = True,
-    ) -> list[Finding]:
-        """A round that arrives ``at``, of (point, device time, value); NaN is a bad value."""
-        rows = self.engine.registry.rows[ONE]
-        batch = Readings(
-            np.array([rows[point] for point, _, _ in readings], np.int32),
-            np.array([when(time) for _, time, _ in readings], np.int64),
-            np.array([value for _, _, value in readings], np.float64),
-            np.array([BAD if math.isnan(value) else GOOD for _, _, value in readings], np.uint8),
-        )
-        states = () if status is None else (GatewayStatus(0, status),)
-        return self.engine.apply(Round(when(at), listening, status=states, readings=batch))
-
-    def values(self, *values: float, first: float = 1) -> list[str]:
-        """Values of point A, one a second; what was said, as "second phase level"."""
-        said = []
-        for second, value in enumerate(values):
-            said += brief(self.hear(first + second, ("A", first + second, value)))
-        return said
-
-
-def when(seconds: float) -> int:
-    return START + round(seconds * S)
-
-
-def brief(findings: list[Finding]) -> list[str]:
-    return [
-        " ".join(
-            [f"{(f.time - START) / S:g}", f.rule, f.phase] + [f.level] * bool(f.level) + ["late"] * f.late
-        )
-        for f in findings
-    ]
 
 
 def high(**rules: object) -> PointSpec:
@@ -317,6 +272,34 @@ def test_stuck_is_no_change_for_so_long() -> None:
     ]
 
 
+def test_a_state_is_an_alarm_once_it_has_held_for_its_delay() -> None:
+    site = Site(PointSpec(id="A", alarm_state=1.0, state_delay=2 * S))
+    assert site.values(0.0, 1.0, 1.0, 0.0, 1.0, NAN, 1.0, 1.0, NAN, 2.0) == [
+        "7 state begun",
+        "9 state unknown",
+        "10 state resumed",
+        "10 state ended",
+    ]
+    told = site.hear(11, ("A", 11, 1.0)) + site.hear(14, ("A", 14, 1.0))
+    assert [(f.since, f.value, f.limit) for f in told] == [(when(11), 1.0, 1.0)]
+
+
+def test_a_state_that_becomes_an_alarm_state_has_held_since_it_came() -> None:
+    site = Site(PointSpec(id="A", alarm_state=1.0))
+    assert site.values(0.0, 0.0, 0.0) == []
+    assert again(site, PointSpec(id="A", alarm_state=0.0, state_delay=2 * S), at=4) == []
+    assert [(f.rule, f.since) for f in site.hear(5, ("A", 5, 0.0))] == [("state", when(1))]
+    assert brief(again(site, PointSpec(id="A"), at=6, version="test-3")) == ["6 state withdrawn"]
+
+
+def test_where_time_goes_back_the_time_of_a_state_goes_back_with_it() -> None:
+    site = Site(PointSpec(id="A", alarm_state=1.0, state_delay=5 * S))
+    assert site.hear(1, ("A", 41, 1.0)) == []
+    assert site.hear(2, ("A", 2, 1.0)) == []
+    assert brief(site.hear(13, ("A", 13, 1.0))) == ["13 clock begun"]
+    assert brief(site.hear(18, ("A", 18, 1.0))) == ["18 clock ended", "18 state begun"]
+
+
 def test_redundant_points_disagree_for_as_long_as_all_of_them_say_so() -> None:
     group = Group(ONE, "g", 5.0, 2 * S)
     site = Site(PointSpec(id="A", group="g"), PointSpec(id="B", group="g"), groups=(group,))
@@ -337,7 +320,7 @@ def test_a_point_that_moves_to_another_group_is_known_there_by_its_next_reading(
     site = Site(*(PointSpec(id=id, group=g) for id, g in zip("ABCD", "gghh", strict=True)), groups=groups)
     site.hear(1, *((id, 1, v) for id, v in zip("ABCD", (50.0, 50.0, 10.0, 10.0), strict=True)))
     moved = [PointSpec(id=id, group=g) for id, g in zip("ABCD", "ghhh", strict=True)]
-    site.engine.reconfigure(make_registry(moved, groups=groups, version="test-2"), when(2))
+    site.engine.reconfigure(make_registry(moved, groups=groups, version="test-2"), RULEBOOK, when(2))
     assert site.hear(3, ("C", 3, 10.0), ("D", 3, 10.0)) == []
     assert brief(site.hear(4, *((id, 4, v) for id, v in zip("BCD", (50.0, 10.0, 10.0), strict=True)))) == [
         "4 disagreement begun"
@@ -410,7 +393,7 @@ def test_a_point_that_is_heard_but_gives_no_known_value_has_bad_quality() -> Non
     assert site.hear(8) == []
     assert brief(site.hear(9)) == ["9 silent begun"]
     assert brief(site.hear(10, ("A", 10, NAN))) == ["10 silent ended"]
-    site.engine = PointEngine.restore(site.engine.registry, site.engine.snapshot())
+    site.engine = PointEngine.restore(site.engine.registry, RULEBOOK, site.engine.snapshot())
     assert brief(site.hear(11, ("A", 11, 50.0))) == [
         "11 bad_quality ended",
         "11 limit.high resumed H",
@@ -458,7 +441,7 @@ def test_a_gateway_that_talks_seldom_is_not_offline_again_and_again() -> None:
 
 
 def again(site: Site, *points: PointSpec, at: float, version: str = "test-2") -> list[Finding]:
-    return site.engine.reconfigure(make_registry(points, version=version), when(at))
+    return site.engine.reconfigure(make_registry(points, version=version), RULEBOOK, when(at))
 
 
 def test_a_removed_limit_withdraws_and_a_removed_worse_one_eases() -> None:
@@ -469,6 +452,35 @@ def test_a_removed_limit_withdraws_and_a_removed_worse_one_eases() -> None:
     assert {f.evidence for f in told} == {("test-2",)}
     assert {f.version for f in told} == {"test-2"}
     assert brief(again(site, PointSpec(id="0"), at=3, version="test-3")) == ["3 limit.high withdrawn H"]
+
+
+def test_a_tier_that_the_rulebook_changes_is_told_of_what_is_open() -> None:
+    site = Site(high(), PointSpec(id="B", L=5.0))
+    site.hear(1, ("A", 1, 95.0), ("B", 1, 1.0))
+    site.hear(2, ("A", 2, NAN))
+    rulebook = Rulebook(tiers={"HH": Tier.I, "H": Tier.IV})
+    told = site.engine.reconfigure(make_registry([high(), PointSpec(id="B", L=5.0)]), rulebook, when(3))
+    assert brief(told) == ["3 limit.low eased L", "3 limit.high worsened HH", "3 limit.high unknown HH"]
+    assert [f.tier for f in told] == [None, Tier.I, Tier.I]
+    assert [f.evidence for f in told] == [("test-1",)] * 3
+    assert site.engine.reconfigure(site.engine.registry, rulebook, when(4)) == []
+
+
+def test_a_finding_says_its_kind_and_what_it_lies_in() -> None:
+    group = Group(ONE, "G1", 5.0, 0)
+    points = [PointSpec(id=id, unit=unit, group="G1", H=80.0) for id, unit in (("A", "R1"), ("B", "R1"))]
+    points.append(PointSpec(id="C", unit="R2", kind="flow", H=80.0))
+    registry = make_registry(points, groups=[group])
+    section = Section(ONE, "P1", "", 2, 2, -1, 1, 1.0, 1.0, 1.0, 0.01, 60 * S)
+    site = Site(engine=PointEngine(replace(registry, sections=(section,)), START, RULEBOOK))
+    told = site.hear(1, ("A", 1, 90.0), ("B", 1, 50.0), ("C", 1, 90.0))
+    assert [(f.subject, f.kind, f.within) for f in told] == [
+        ("point:A", "temperature", ("unit:R1", "group:G1")),
+        ("group:G1", "", ("unit:R1", "group:G1")),
+        ("point:C", "flow", ("unit:R2", "pipeline:P1")),
+    ]
+    [offline] = site.hear(2, status=False)[:1]
+    assert offline.within == ()
 
 
 def test_a_changed_limit_is_applied_from_the_next_reading_on() -> None:
@@ -499,7 +511,7 @@ def test_what_was_found_before_a_fault_is_told_and_goes_on(monkeypatch: pytest.M
     assert brief(told) == ["3 silent begun", "3 limit.high begun H", "3 limit.high begun H"]
     assert engine.salvage() == []
 
-    site.engine = PointEngine.restore(engine.registry, engine.snapshot())
+    site.engine = PointEngine.restore(engine.registry, RULEBOOK, engine.snapshot())
     for after in (engine, site.engine):
         monkeypatch.setattr(engine._limits, "judge", judge)
         ended = Site(engine=after).hear(4, ("A", 4, 50.0), ("B", 4, 50.0))
@@ -508,13 +520,13 @@ def test_what_was_found_before_a_fault_is_told_and_goes_on(monkeypatch: pytest.M
 
 def test_a_snapshot_fits_its_own_registry_only() -> None:
     registry = make_registry([high()])
-    blob = PointEngine(registry, START).snapshot()
+    blob = PointEngine(registry, START, RULEBOOK).snapshot()
     other: Registry = make_registry([high()], version="test-2")
     with pytest.raises(SnapshotError):
-        PointEngine.restore(other, blob)
+        PointEngine.restore(other, RULEBOOK, blob)
     for torn in (b"", blob[:-1], blob[:40], b"\x00" * 40):
         with pytest.raises(SnapshotError):
-            PointEngine.restore(registry, torn)
+            PointEngine.restore(registry, RULEBOOK, torn)
 
 
 @pytest.mark.parametrize(
@@ -522,21 +534,21 @@ def test_a_snapshot_fits_its_own_registry_only() -> None:
 )
 def test_a_snapshot_with_an_array_that_does_not_fit_is_refused(rows: list[int], values: float) -> None:
     registry = make_registry([high(), PointSpec(id="B")])
-    snapshot = msgspec.msgpack.decode(PointEngine(registry, START).snapshot(), type=Snapshot)
+    snapshot = msgspec.msgpack.decode(PointEngine(registry, START, RULEBOOK).snapshot(), type=Snapshot)
     array = Packed(np.array(rows, np.int32).tobytes(), bytes(int(8 * values)))
     snapshot.rows["order"]["newest"] = array
     with pytest.raises(SnapshotError):
-        PointEngine.restore(registry, msgspec.msgpack.encode(snapshot))
+        PointEngine.restore(registry, RULEBOOK, msgspec.msgpack.encode(snapshot))
 
 
 def test_time_does_not_go_back() -> None:
-    engine = PointEngine(make_registry([high()]), START)
+    engine = PointEngine(make_registry([high()]), START, RULEBOOK)
     with pytest.raises(ValueError, match="goes back"):
         engine.advance(START - 1)
 
 
 def test_no_points_at_all() -> None:
-    engine = PointEngine(make_registry([]), START)
+    engine = PointEngine(make_registry([]), START, RULEBOOK)
     assert engine.advance(START + MINUTE) == []
     assert engine.next_deadline() is None
-    assert PointEngine.restore(engine.registry, engine.snapshot()).now == START + MINUTE
+    assert PointEngine.restore(engine.registry, RULEBOOK, engine.snapshot()).now == START + MINUTE

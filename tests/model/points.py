@@ -1,20 +1,46 @@
 """The rules of points said as plainly as possible: one reading at a time, one record per point.
 
-Written from docs/point-rules.md; shares with the engine only the types that travel and the tiers.
+Written from docs/point-rules.md; shares with the engine only the types that travel and the rulebook.
 """
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import msgspec
 
 from ingest.readings import BAD, Round
 from registry.clock import SECOND
-from registry.model import LEVELS, Registry
-from streams.finding import Finding, Phase, finding_id
-from streams.tiers import tier
+from registry.model import LEVELS, Holding, Registry, Section, Tank
+from streams.finding import Finding, Phase, Tier, finding_id
+from streams.rulebook import Rulebook
+from tests.model.forecast import forecast
+from tests.model.leak import SectionModel
 
 Key = tuple[str, str]  # enterprise, id of a point, gateway or group
+
+NO_POINT = {
+    "clock": "gateway",
+    "gateway.offline": "gateway",
+    "disagreement": "group",
+    "leak": "pipeline",
+    "chemical.overstored": "chemical",
+}
+"""What the subject of a rule is that is not of a point."""
+
+ON_DEVICE_TIME = ("range", "limit.low", "limit.high", "rate", "stuck", "state", "time_to_limit")
+"""The rules of a single point that run on its own time."""
+
+
+def interpolated(tank: Tank, value: float) -> float:
+    """What a tank holds at this value, t; NaN if that is not known."""
+    steps = list(zip(tank.value, tank.mass, strict=True))
+    if value <= steps[0][0]:
+        return steps[0][1]
+    for (v0, m0), (v1, m1) in pairwise(steps):
+        if value < v1:
+            return m0 + (value - v0) / (v1 - v0) * (m1 - m0)
+    return math.nan if math.isnan(value) else steps[-1][1]
 
 
 @dataclass
@@ -53,6 +79,11 @@ class Point:
     late: dict[str, tuple[int, str]] = field(default_factory=dict)  # late excursion by rule: last time, level
     anchor: tuple[int, float] | None = None
     still: tuple[int, float] | None = None
+    state: tuple[int, float] | None = None  # since when it has the value that it has
+    samples: list[tuple[int, float]] = field(default_factory=list)
+    content: tuple[int, float] | None = (
+        None  # last time and value (NaN if unknown) that say what a tank holds
+    )
     member: tuple[int, float] | None = None  # last known time and value, for its group
 
 
@@ -66,7 +97,7 @@ class Group:
 
 
 class PointModel:
-    def __init__(self, registry: Registry, now: int) -> None:
+    def __init__(self, registry: Registry, now: int, rulebook: Rulebook) -> None:
         self.now = now
         self.listening = False
         self.listened = 0
@@ -75,15 +106,16 @@ class PointModel:
         self.offline: dict[Key, bool] = {}
         self.back: dict[Key, int] = {}  # listened time at which a gateway was offline no more
         self.episodes: dict[tuple[str, Key], Episodes] = {}
+        self.sections: dict[Key, SectionModel] = {}
         self.held: dict[str, list[Finding]] = {}
         self.told: list[Finding] = []
-        self.configure(registry)
+        self.configure(registry, rulebook)
 
     # ---- configuration
 
-    def configure(self, registry: Registry) -> None:
+    def configure(self, registry: Registry, rulebook: Rulebook) -> None:
         """Make points, groups and gateways of a version, keeping the state of those there already were."""
-        self.registry = registry
+        self.registry, self.rulebook = registry, rulebook
         before = self.points
         self.points = {}
         p = registry.points
@@ -92,6 +124,8 @@ class PointModel:
             key = (g.enterprise, p.id[row])
             rule = {
                 "kind": p.kind[row],
+                "template": p.template[row] or p.kind[row],
+                "plant": p.unit[row],
                 "unit": p.engineering_unit[row],
                 "clause": p.clause[row],
                 "low": float(p.range_low[row]),
@@ -105,8 +139,14 @@ class PointModel:
                 "over": int(p.rate_over[row]),
                 "stuck": int(p.stuck_after[row]),
                 "within": float(p.stuck_within[row]),
+                "alarm": float(p.alarm_state[row]),
+                "held": int(p.state_delay[row]),
+                "ahead": int(p.ahead[row]),
+                "ahead_over": int(p.ahead_over[row]),
                 "group": None,
             }
+            if all(math.isnan(limit) for limit in rule["limit"].values()) or not rule["ahead_over"]:
+                rule["ahead"] = 0
             if p.group[row] >= 0:
                 group = registry.groups[p.group[row]]
                 rule["group"] = (group.enterprise, group.id)
@@ -125,11 +165,24 @@ class PointModel:
                     point.anchor = None
                 if not rule["stuck"]:
                     point.still = None
+                if math.isnan(rule["alarm"]):
+                    point.state = None
+                if not rule["ahead"]:
+                    point.samples = []
                 for level in LEVELS:
                     if math.isnan(rule["limit"][level]):
                         point.limits[level] = Limit(level)
                 point.row, point.gateway, point.rule = row, (g.enterprise, g.id), rule
+            if not any(row == tank.row for holding in registry.holdings for tank in holding.tanks):
+                point.content = None
             self.points[key] = point
+        sections, ids = self.sections, [*p.id, ""]
+        self.sections = {}
+        for s in registry.sections:
+            made_of = (s.over, *(ids[row] for row in (s.flow_in, s.flow_out, s.pressure_in, s.pressure_out)))
+            old = sections.get((s.enterprise, s.id))
+            keeps = old is not None and old.made_of == made_of
+            self.sections[s.enterprise, s.id] = old if keeps else SectionModel(made_of)
         groups = self.groups
         self.groups = {}
         for g in registry.groups:
@@ -143,14 +196,16 @@ class PointModel:
         }
         self.back = {gateway: self.back.get(gateway, 0) for gateway in self.offline}
 
-    def reconfigure(self, registry: Registry, now: int, listening: bool = True) -> list[Finding]:
+    def reconfigure(
+        self, registry: Registry, rulebook: Rulebook, now: int, listening: bool = True
+    ) -> list[Finding]:
         told = self.advance(now, listening)
         self.release()
         old_index = self.indices()
-        self.configure(registry)
+        self.configure(registry, rulebook)
         new_index = self.indices()
         order = ["clock", "gateway.offline", "silent", "bad_quality", "range", "limit.low", "limit.high"]
-        order += ["rate", "stuck", "disagreement"]
+        order += ["rate", "stuck", "state", "time_to_limit", "disagreement", "leak", "chemical.overstored"]
         opened = [key for key, episode in self.episodes.items() if episode.last]
         gone = [key for key in opened if (key[0], key[1]) not in new_index]
         kept = [key for key in opened if key not in gone]
@@ -167,20 +222,29 @@ class PointModel:
         """Place of every possible subject of every rule in the version."""
         index: dict[tuple[str, Key], int] = {}
         for point in self.points.values():
-            for rule in ("silent", "bad_quality", "range", "limit.low", "limit.high", "rate", "stuck"):
+            for rule in ("silent", "bad_quality", *ON_DEVICE_TIME):
                 index[rule, point.key] = point.row
         for number, gateway in enumerate(self.offline):
             index["clock", gateway] = index["gateway.offline", gateway] = number
         for number, group in enumerate(self.groups):
             index["disagreement", group] = number
+        for number, section in enumerate(self.registry.sections):
+            index["leak", (section.enterprise, section.id)] = number
+        for number, holding in enumerate(self.registry.holdings):
+            index["chemical.overstored", (holding.enterprise, holding.id)] = number
         return index
 
     def adapt(self, rule: str, key: Key) -> None:
-        """Withdraw an open finding whose rule is no more; ease one whose worse limit is no more."""
+        """Withdraw an open finding whose rule is no more; ease one whose worse limit is no more; and say a new tier."""
         if rule == "clock":
             gone = not any(point.fault for point in self.points.values() if point.gateway == key)
-        elif rule in ("gateway.offline", "disagreement"):
+        elif rule in ("gateway.offline", "disagreement", "leak", "chemical.overstored"):
             gone = False
+        elif rule == "time_to_limit":
+            last = self.episodes[rule, key].last
+            assert last
+            point = self.points[key]
+            gone = not point.rule["ahead"] or math.isnan(point.rule["limit"][last.level])
         else:
             point = self.points[key]
             if rule in ("limit.low", "limit.high"):
@@ -188,17 +252,7 @@ class PointModel:
                 last = self.episodes[rule, key].last
                 assert last
                 if level and level != last.level:
-                    self.tell(
-                        rule,
-                        key,
-                        Phase.EASED,
-                        self.now,
-                        last.value,
-                        level=level,
-                        limit=point.rule["limit"][level],
-                        tier=tier(level, point.rule["kind"]),
-                        evidence=(self.registry.version,),
-                    )
+                    self.revise(rule, key, Phase.EASED, level, point.rule["limit"][level])
                 gone = not level
             else:
                 gone = {
@@ -207,9 +261,68 @@ class PointModel:
                     "range": math.isnan(point.rule["low"]) and math.isnan(point.rule["high"]),
                     "rate": math.isnan(point.rule["rate"]),
                     "stuck": not point.rule["stuck"],
+                    "state": math.isnan(point.rule["alarm"]),
                 }[rule]
         if gone:
             self.withdraw(rule, key)
+            return
+        last = self.episodes[rule, key].last
+        assert last
+        new, old = self.tier(rule, key, last.level), last.tier
+        if new != old:
+            worse = old is None or (new is not None and new > old)
+            self.revise(rule, key, Phase.WORSENED if worse else Phase.EASED, last.level, last.limit)
+
+    def revise(self, rule: str, key: Key, phase: Phase, level: str, limit: float | None) -> None:
+        """Say that the configuration changed the level or the tier; what was unknown is so still."""
+        episode = self.episodes[rule, key]
+        assert episode.last
+        value, tier, version = episode.last.value, self.tier(rule, key, level), self.registry.version
+        self.tell(rule, key, phase, self.now, value, level=level, limit=limit, tier=tier, evidence=(version,))
+        if episode.unknown:
+            self.tell(rule, key, Phase.UNKNOWN, self.now, None)
+
+    def tier(self, rule: str, key: Key, level: str) -> Tier | None:
+        template = "" if rule in NO_POINT else self.points[key].rule["template"]
+        if rule == "time_to_limit":
+            level = ""
+        return self.rulebook.tier(template, rule, level)
+
+    def within(self, rule: str, key: Key) -> tuple[str, ...]:
+        """The unit, group and pipelines that a point lies in; or that all points of a gateway or group do."""
+        if rule not in NO_POINT:
+            return self.around(self.points[key])
+        if rule == "chemical.overstored":
+            unit = self.holding(key).unit
+            return (f"unit:{unit}",) if unit else ()
+        if rule == "leak":
+            return self.common([self.around(point) for point in self.ends(self.section(key)).values()])
+        field = "group" if rule == "disagreement" else "gateway"
+        members = [
+            self.around(point)
+            for point in self.points.values()
+            if key == (point.rule["group"] if field == "group" else point.gateway)
+        ]
+        return self.common(members)
+
+    @staticmethod
+    def common(members: list[tuple[str, ...]]) -> tuple[str, ...]:
+        if not members:
+            return ()
+        return tuple(part for part in members[0] if all(part in member for member in members))
+
+    def around(self, point: Point) -> tuple[str, ...]:
+        parts = []
+        if point.rule["plant"]:
+            parts.append(f"unit:{point.rule['plant']}")
+        if point.rule["group"]:
+            parts.append(f"group:{point.rule['group'][1]}")
+        serves = [
+            f"pipeline:{s.id}"
+            for s in self.registry.sections
+            if point.row in (s.flow_in, s.flow_out, s.pressure_in, s.pressure_out)
+        ]
+        return (*parts, *serves)
 
     def withdraw(self, rule: str, key: Key) -> None:
         last = self.episodes[rule, key].last
@@ -322,7 +435,7 @@ class PointModel:
             self.back[gateway] = self.listened
 
     def forget(self, points: list[Point]) -> None:
-        for rule in ("range", "limit.low", "limit.high", "rate", "stuck"):
+        for rule in ON_DEVICE_TIME:
             for point in points:
                 self.unknown(rule, point.key, self.now)
         for point in points:
@@ -330,6 +443,15 @@ class PointModel:
         for group in self.groups.values():
             if any(point.rule["group"] == group.key for point in points):
                 self.agree(group, self.now)
+        for section in self.registry.sections:
+            if any(end in points for end in self.ends(section).values()):
+                self.unknown("leak", (section.enterprise, section.id), self.now)
+        for point in points:
+            if point.content:
+                point.content = point.content[0], math.nan
+        for holding in self.registry.holdings:
+            if any(tank.row == point.row for tank in holding.tanks for point in points):
+                self.judge_stock(holding, self.now)
 
     # ---- one reading
 
@@ -385,9 +507,22 @@ class PointModel:
         known = not math.isnan(value) and not out
         self.judge_rate(point, time, value, known)
         self.judge_stuck(point, time, value, known)
+        self.judge_state(point, time, value, known)
+        self.judge_time_to_limit(point, time, value, known)
         if point.rule["group"] is not None:
             point.member = (time, value) if known else None
             self.agree(self.groups[point.rule["group"]], time)
+        for section in self.registry.sections:
+            for end, served in self.ends(section).items():
+                if served is point:
+                    self.judge_section(section, end, time, value, known)
+        holdings = [h for h in self.registry.holdings if any(tank.row == point.row for tank in h.tanks)]
+        if holdings:
+            point.content = time, value if known else math.nan
+        for holding in holdings:
+            rows = {tank.row for tank in holding.tanks}
+            heard = [p.content[0] for p in self.points.values() if p.row in rows and p.content]
+            self.judge_stock(holding, max(heard))
 
     def clock_fault(self, point: Point, since: int, time: int) -> None:
         point.fault, point.late_since = True, None
@@ -451,7 +586,7 @@ class PointModel:
             self.tell(rule, point.key, Phase.ENDED, time, value)
         else:
             phase = Phase.WORSENED if len(after) > len(before) else Phase.EASED
-            how = tier(after, point.rule["kind"])
+            how = self.tier(rule, point.key, after)
             self.tell(rule, point.key, phase, time, value, level=after, limit=limit, tier=how)
 
     def run(self, point: Point, limit: Limit, time: int, value: float) -> None:
@@ -550,6 +685,143 @@ class PointModel:
             limit, unit = point.rule["within"], point.rule["unit"]
             self.begin("stuck", point.key, point.still[0], time, value, limit, unit=unit)
 
+    def judge_state(self, point: Point, time: int, value: float, known: bool) -> None:
+        if math.isnan(point.rule["alarm"]):
+            return
+        if not known:
+            self.unknown("state", point.key, time)
+            return
+        self.resume("state", point.key, time, value)
+        if point.state is None or point.state[1] != value:
+            point.state = time, value
+        point.state = min(point.state[0], time), value
+        if value != point.rule["alarm"]:
+            if self.is_open("state", point.key):
+                self.tell("state", point.key, Phase.ENDED, time, value)
+        elif time - point.state[0] >= point.rule["held"] and not self.is_open("state", point.key):
+            limit, unit = point.rule["alarm"], point.rule["unit"]
+            self.begin("state", point.key, point.state[0], time, value, limit, unit=unit)
+
+    def judge_time_to_limit(self, point: Point, time: int, value: float, known: bool) -> None:
+        rule, ahead = "time_to_limit", point.rule["ahead"]
+        if not ahead:
+            return
+        if not known:
+            self.unknown(rule, point.key, time)
+            return
+        self.resume(rule, point.key, time, None)
+        over = point.rule["ahead_over"]
+        if point.samples and time < point.samples[-1][0]:
+            point.samples = []
+        if point.samples and (time - point.samples[-1][0]) * 15 < over:
+            return
+        point.samples = [*point.samples, (time, value)][-16:]
+        f = forecast(point.samples, over, point.rule["limit"])
+        will = bool(f.level) and f.left <= ahead / SECOND and f.share >= 0.9 and f.count >= 10
+        goes_on = bool(f.level) and f.left <= 1.5 * ahead / SECOND and f.share >= 0.6
+        minutes, limit = round(f.left / 60, 1), ahead / (60 * SECOND)
+        evidence = (
+            f"{f.level} {f.target:g} {point.rule['unit']}",
+            f"{f.slope * 60:+.3g} {point.rule['unit']}/min",
+            f"{100 * f.share:.0f}%",
+        )
+        if last := self.episode(rule, point.key).last:
+            if f.span == 0 or f.span < over // 2:
+                return  # too little to say
+            if (will or goes_on) and f.level[0] == last.level[0]:
+                if f.level != last.level:
+                    phase = Phase.WORSENED if len(f.level) > len(last.level) else Phase.EASED
+                    how = self.tier(rule, point.key, f.level)
+                    self.tell(
+                        rule,
+                        point.key,
+                        phase,
+                        time,
+                        minutes,
+                        level=f.level,
+                        limit=limit,
+                        tier=how,
+                        evidence=evidence,
+                    )
+                return
+            self.tell(rule, point.key, Phase.ENDED, time, None)
+        if will:
+            self.begin(
+                rule, point.key, time, time, minutes, limit, level=f.level, unit="min", evidence=evidence
+            )
+
+    def section(self, key: Key) -> Section:
+        return next(s for s in self.registry.sections if (s.enterprise, s.id) == key)
+
+    def ends(self, section: Section) -> dict[int, Point]:
+        rows = (section.flow_in, section.flow_out, section.pressure_in, section.pressure_out)
+        by_row = {point.row: point for point in self.points.values()}
+        return {end: by_row[row] for end, row in enumerate(rows) if row >= 0}
+
+    def judge_section(self, section: Section, end: int, time: int, value: float, known: bool) -> None:
+        key, rule = (section.enterprise, section.id), "leak"
+        if not known:
+            self.unknown(rule, key, time)
+            return
+        model = self.sections[key]
+        for k in model.hear(section, end, time, value):
+            said = model.judge(section, k, self.ends(section)[0].rule["unit"])
+            if said is None:
+                continue
+            value, limit = round(100 * said.share, 2), 100 * section.leak
+            self.resume(rule, key, said.time, value)
+            last = self.episode(rule, key).last
+            if last and said.share < said.least / 2:
+                self.tell(rule, key, Phase.ENDED, said.time, value)
+            elif last and (last.level, said.level) == ("suspected", "confirmed"):
+                how = self.tier(rule, key, said.level)
+                self.tell(
+                    rule,
+                    key,
+                    Phase.WORSENED,
+                    said.time,
+                    value,
+                    level=said.level,
+                    limit=limit,
+                    tier=how,
+                    evidence=said.evidence,
+                )
+            elif not last and said.share >= said.least:
+                self.begin(
+                    rule,
+                    key,
+                    said.time,
+                    said.time,
+                    value,
+                    limit,
+                    level=said.level,
+                    unit="%",
+                    evidence=said.evidence,
+                )
+
+    def holding(self, key: Key) -> Holding:
+        return next(h for h in self.registry.holdings if (h.enterprise, h.id) == key)
+
+    def judge_stock(self, holding: Holding, time: int) -> None:
+        key, rule = (holding.enterprise, holding.id), "chemical.overstored"
+        by_row = {point.row: point for point in self.points.values()}
+        held = []
+        for tank in holding.tanks:
+            point = by_row[tank.row]
+            mass = interpolated(tank, point.content[1]) if point.content else math.nan
+            held.append((point.key[1], mass))
+        known = [(id, mass) for id, mass in held if not math.isnan(mass)]
+        total = holding.declared + sum(mass for _, mass in known)
+        if total < holding.permitted and len(known) < len(held):
+            self.unknown(rule, key, time)
+            return
+        self.resume(rule, key, time, total)
+        if total >= holding.permitted and not self.is_open(rule, key):
+            evidence = tuple(f"{id} {mass:g} t" for id, mass in known)
+            self.begin(rule, key, time, time, total, holding.permitted, unit="t", evidence=evidence)
+        elif total < 0.99 * holding.permitted and self.is_open(rule, key):
+            self.tell(rule, key, Phase.ENDED, time, total)
+
     def agree(self, group: Group, time: int) -> None:
         """Judge a group after something happened to a member."""
         members = [point for point in self.points.values() if point.rule["group"] == group.key]
@@ -629,10 +901,14 @@ class PointModel:
         evidence: tuple[str, ...] = (),
     ) -> Finding:
         enterprise, name = key
-        prefix = {"clock": "gateway", "gateway.offline": "gateway", "disagreement": "group"}.get(
-            rule, "point"
-        )
+        prefix = NO_POINT.get(rule, "point")
         rules = self.points[key].rule if prefix == "point" else {"kind": "", "clause": ""}
+        title = ""
+        if rule == "chemical.overstored":
+            holding = self.holding(key)
+            title, rules = holding.name, {"kind": holding.cas, "clause": holding.clause}
+        if rule == "leak":
+            title = self.section(key).name
         return Finding(
             id=finding_id(rule, enterprise, f"{prefix}:{name}", since),
             seq=1,
@@ -644,7 +920,10 @@ class PointModel:
             time=time,
             arrival=self.now,
             level=level,
-            tier=tier(level, rules["kind"]),
+            tier=self.tier(rule, key, level),
+            name=title,
+            kind=rules["kind"],
+            within=self.within(rule, key),
             value=value,
             limit=limit,
             unit=unit,
@@ -679,7 +958,7 @@ class PointModel:
             self.tell(rule, key, Phase.UNKNOWN, time, None)
             episode.unknown = True
 
-    def resume(self, rule: str, key: Key, time: int, value: float) -> None:
+    def resume(self, rule: str, key: Key, time: int, value: float | None) -> None:
         episode = self.episode(rule, key)
         if episode.last and episode.unknown:
             self.tell(rule, key, Phase.RESUMED, time, value)
@@ -706,7 +985,9 @@ class PointModel:
         """One message for all: as at its worst, ended when it ended."""
         worst = messages[0]
         for message in messages:
-            if message.phase == Phase.WORSENED and message.tier > worst.tier:
+            here, there = message.tier or 0, worst.tier or 0
+            higher = message.phase == Phase.WORSENED and message.level != worst.level
+            if here > there or (here == there and higher):
                 worst = message
         return msgspec.structs.replace(worst, seq=1, phase=Phase.ENDED, time=messages[-1].time, late=True)
 
