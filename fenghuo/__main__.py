@@ -2,7 +2,7 @@
 
 import typer
 
-from fenghuo.commands import alerts, check, demo, doctor, publish, serve, simulate, token
+from fenghuo.commands import alerts, check, demo, doctor, publish, registry, rules, serve, simulate, token
 
 app = typer.Typer(
     name="fenghuo",
@@ -18,6 +18,8 @@ app.command("check")(check.check)
 app.command("doctor")(doctor.doctor)
 app.command("publish-file")(publish.publish_file)
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(registry.app, name="registry")
+app.add_typer(rules.app, name="rules")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(token.app, name="token")
 

@@ -1,0 +1,201 @@
+"""A backtest: the journal through a new rulebook beside the old one; and how alarms are counted (ISA-18.2)."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from fenghuo.__main__ import app
+from fenghuo.backtest import CannotBacktest, backtest, chatters, floods, most_within
+from ingest.journal import Journal
+from ingest.readings import GOOD, Readings, Round
+from registry.clock import DAY, MINUTE, SECOND
+from registry.compile import compile_folder
+from registry.model import Registry
+from streams import configuration, rulebook_file
+from streams.rulebook import Rulebook
+from tests.build import code
+from tests.folders import write_registry
+
+START = 1_772_416_800 * SECOND
+PLANT = code(1)
+
+SHIPPED = rulebook_file.shipped()
+
+
+class Data:
+    """A data folder with a journal, written by a plant with two gas points (H 25, HH 50)."""
+
+    def __init__(self, folder: Path, registry: Registry, rulebook: Rulebook) -> None:
+        self.folder, self.registry = folder, registry
+        self.journal, self.versions = folder / "journal", folder / "versions"
+        self.version = configuration.save(self.versions, registry, rulebook)
+
+    def write(self, values: dict[str, list[float]], every: int = 10 * SECOND, version: str = "") -> None:
+        """A round every so often, with the next value of each point."""
+        rows = np.array([self.registry.rows[PLANT][point] for point in values], np.int32)
+        rounds = [Round(START, version=version or self.version)]
+        for number, of in enumerate(zip(*values.values(), strict=True)):
+            time = START + number * every
+            readings = Readings(
+                rows, np.full(len(rows), time), np.array(of, np.float64), np.full(len(rows), GOOD, np.uint8)
+            )
+            rounds.append(Round(time, readings=readings))
+        with Journal(self.journal, reserve=0) as journal:
+            journal.append(rounds)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Data:
+    write_registry(tmp_path / "registry", enterprises=1, points=2)
+    return Data(tmp_path / "data", compile_folder(tmp_path / "registry"), SHIPPED)
+
+
+def rulebook(folder: Path, *changes: tuple[str, str]) -> Rulebook:
+    """The shipped one with other words."""
+    text = rulebook_file.SHIPPED.read_text("utf-8")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path = folder / "new.yaml"
+    path.write_text(text, "utf-8")
+    return rulebook_file.read(path)
+
+
+def test_the_same_rulebook_makes_the_same_of_a_journal(data: Data) -> None:
+    data.write({"P1": [10.0, 30, 60, 10], "P2": [10.0, 10, 60, 10]})
+    report = backtest(data.journal, data.versions, SHIPPED)
+    assert (report.begin, report.end, report.rounds, report.readings) == (START, START + 30 * SECOND, 5, 8)
+    assert report.old == report.new
+    assert (report.appears, report.disappears, report.changes) == ([], [], [])
+    assert report.old.by_rule == {"limit.high": 2}
+    assert report.old.by_tier == {"II": 2}
+    assert report.old.alarms == 3, "P1 rang at H and at HH"
+    assert report.old.alerts_a_day == round(2 / (30 * SECOND / DAY), 2)
+
+
+def test_what_appears_disappears_and_changes_its_tier(data: Data, tmp_path: Path) -> None:
+    """H rings nobody any more, HH is worse, and one point is enough for a new compound rule."""
+    data.write({"P1": [10.0, 30, 10, 10, 10], "P2": [10.0, 10, 10, 60, 10]})
+    new = rulebook(
+        tmp_path,
+        ("  H: IV\n", "  H: none\n"),
+        ("    tiers: {HH: II}\n    engineering_unit: \"%LEL\"", "    tiers: {HH: I}\n    engineering_unit: \"%LEL\""),
+        ("compound:\n", "compound:\n  gas:\n    scope: enterprise\n    when: {finding: limit.high, levels: [HH]}\n"
+         "    tier: III\n    say: {zh: 气, en: gas}\n"),
+    )  # fmt: skip
+    report = backtest(data.journal, data.versions, new)
+    [gone], [come], [worse] = report.disappears, report.appears, report.changes
+    assert (gone.subject, gone.old, gone.new, gone.time) == ("point:P1", "IV", "", START + 10 * SECOND)
+    assert (come.rule, come.old, come.new, come.time) == ("compound.gas", "", "III", START + 30 * SECOND)
+    assert (worse.subject, worse.old, worse.new) == ("point:P2", "II", "I")
+    assert (report.old.alerts, report.new.alerts) == (2, 2)
+
+
+def test_load_is_counted_for_everybody_who_would_have_been_called(data: Data) -> None:
+    """IV stays with the operator; II is told to the district too (tests/folders.py)."""
+    data.write({"P1": [10.0, 30, 10, 10], "P2": [10.0, 10, 60, 10]})
+    load = {one.person: one.alarms for one in backtest(data.journal, data.versions, SHIPPED).new.load}
+    assert load == {f"operator-{PLANT}": 2, "east-duty": 1}
+
+
+def test_an_alarm_that_chatters_is_one_alert_that_rings_often(data: Data) -> None:
+    data.write({"P1": [10.0, 30] * 6, "P2": [10.0] * 12})
+    side = backtest(data.journal, data.versions, SHIPPED).new
+    assert (side.alerts, side.alarms) == (1, 6)
+    assert side.chattering == {f"limit.high {PLANT} point:P1": 1}
+
+
+def test_only_the_time_that_is_asked_for(data: Data) -> None:
+    data.write({"P1": [10.0, 30, 10, 10, 30, 10], "P2": [10.0] * 6})
+    begin, end = START + 20 * SECOND, START + 50 * SECOND
+    report = backtest(data.journal, data.versions, SHIPPED, begin, end)
+    assert (report.begin, report.end, report.rounds, report.new.alerts) == (begin, end - 10 * SECOND, 3, 1)
+
+
+def test_a_change_of_the_configuration_is_followed_by_both(data: Data, tmp_path: Path) -> None:
+    """From the third round on, in another version of the registry, P1 has a lower limit."""
+    data.write({"P1": [10.0, 10], "P2": [10.0, 10]})
+    points = data.registry.points
+    lower = points.limit.copy()
+    lower[data.registry.rows[PLANT]["P1"], 2] = 9.0
+    other = replace(data.registry, version="other", points=replace(points, limit=lower))
+    version = configuration.save(data.versions, other, SHIPPED)
+    time = START + 20 * SECOND
+    row = np.array([data.registry.rows[PLANT]["P1"]], np.int32)
+    readings = Readings(row, np.array([time]), np.array([10.0]), np.array([GOOD], np.uint8))
+    with Journal(data.journal, reserve=0) as journal:
+        journal.append([Round(time, version=version), Round(time, readings=readings)])
+    report = backtest(data.journal, data.versions, rulebook(tmp_path, ("  H: IV\n", "  H: III\n")))
+    [change] = report.changes
+    assert (change.time, change.old, change.new) == (time, "IV", "III")
+
+
+def test_what_is_not_there_is_said(data: Data) -> None:
+    with pytest.raises(CannotBacktest, match="nothing of this time"):
+        backtest(data.journal, data.versions, SHIPPED)
+    data.write({"P1": [10.0], "P2": [10.0]}, version="gone.gone")
+    with pytest.raises(CannotBacktest, match="not kept any more"):
+        backtest(data.journal, data.versions, SHIPPED)
+
+
+def test_the_command_shows_a_table_or_json(data: Data, tmp_path: Path) -> None:
+    data.write({"P1": [10.0, 30, 10, 10], "P2": [10.0, 10, 60, 10]})
+    rulebook(tmp_path, ("  H: IV\n", "  H: none\n"))
+    words = ["rules", "backtest", str(tmp_path / "new.yaml"), "--data", str(data.folder)]
+    said = CliRunner().invoke(app, words, env={"COLUMNS": "160"})
+    assert said.exit_code == 0, said.output
+    assert "disappears: 1" in said.output
+    assert "limit.high" in said.output
+    assert "overloaded" not in said.output
+    report = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert (report["old"]["alerts"], report["new"]["alerts"]) == (2, 1)
+    late = CliRunner().invoke(app, [*words, "--from", "2030-01-01T00:00:00+08:00"])
+    assert late.exit_code == 1
+    assert "nothing of this time" in late.output
+    assert CliRunner().invoke(app, [*words, "--from", "yesterday"]).exit_code == 2
+
+
+# ---- counting --------------------------------------------------------------------------------------
+
+times = st.lists(st.integers(0, 60 * 60).map(lambda s: s * SECOND), max_size=60).map(sorted)
+
+
+@given(times)
+def test_the_peak_is_the_most_in_any_ten_minutes(times: list[int]) -> None:
+    plainly = max((sum(t - 10 * MINUTE < other <= t for other in times) for t in times), default=0)
+    assert most_within(times, 10 * MINUTE) == plainly
+
+
+@given(times)
+def test_a_flood_begins_above_ten_and_ends_below_five(times: list[int]) -> None:
+    """Plainly: whenever one comes or is ten minutes old, by how many there were in the last ten minutes."""
+    count, flooded = 0, False
+    for now in sorted({*times, *(time + 10 * MINUTE for time in times)}):
+        there = sum(now - 10 * MINUTE < time <= now for time in times)
+        if flooded and there < 5:
+            flooded = False
+        if not flooded and there > 10:
+            count, flooded = count + 1, True
+    assert floods(times) == count
+
+
+@pytest.mark.parametrize(("left", "number"), [(5, 1), (4, 2)])
+def test_a_flood_is_over_only_with_fewer_than_five(left: int, number: int) -> None:
+    """Eleven alarms of which so many are left, when eight more come."""
+    first = [0] * (11 - left) + [8 * MINUTE] * left
+    assert floods([*first, *[11 * MINUTE] * 8]) == number
+
+
+def test_chattering_begins_with_three_in_a_minute() -> None:
+    assert chatters([0, 30 * SECOND, 61 * SECOND]) == 0
+    assert chatters([0, 30 * SECOND, 59 * SECOND]) == 1
+    assert (
+        chatters([0, SECOND, 2 * SECOND, 3 * SECOND, 5 * MINUTE, 5 * MINUTE + SECOND, 5 * MINUTE + SECOND])
+        == 2
+    )
