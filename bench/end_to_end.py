@@ -32,6 +32,7 @@ from registry.clock import SystemClock, stopwatch
 from registry.database import open_database, reading
 from registry.model import Registry
 from simulators.load import Report
+from streams import configuration, rulebook_file
 from tests.build import city_registry
 
 CONNECTIONS = 8
@@ -151,8 +152,8 @@ def machine(
             **options,
         )
         settings.data.mkdir()
-        registry.versions.save(settings.versions, compiled)
-        registry.versions.want(settings.versions, compiled.version)
+        version = configuration.save(settings.versions, compiled, rulebook_file.read(rulebook_file.SHIPPED))
+        registry.versions.want(settings.versions, version)
         database = open_database(settings.data / "desk.sqlite")
         upgrade(database)
         database.dispose()

@@ -38,6 +38,8 @@ from ingest.reserve import Reserve, share
 from registry.clock import HOUR, MINUTE, SECOND, Anchor, Clock, SystemClock, stopwatch
 from registry.database import open_database, reading
 from registry.model import Registry
+from streams import configuration
+from streams.configuration import Configuration
 from streams.finding import Finding, Phase
 
 HOUSEKEEPING = 0.25
@@ -109,7 +111,7 @@ class Judge:
         recovered = recovery.recover(
             self._journal, settings.journal, settings.versions, settings.snapshot, self._absorbed
         )
-        self._engine, self._registry = recovered.engine, recovered.registry
+        self._engine = recovered.engine
         self._snapshot_offset = recovered.snapshot
         self._pending = list(recovered.findings)
         self._desk = Desk(database, self._registry)
@@ -207,6 +209,10 @@ class Judge:
     def _listening(self, now: int) -> bool:
         """Whether a point that is not heard now is really silent."""
         return self._may_take() and self._collector.listening(now)
+
+    @property
+    def _registry(self) -> Registry:
+        return self._engine.registry
 
     def _now(self) -> int:
         return max(self._clock.now(), self._engine.now)
@@ -441,21 +447,20 @@ class Judge:
             refused = "a changed registry was refused" if self._settings.refused.exists() else ""
             wanted = registry.versions.wanted(self._settings.versions)
             if wanted is not None and wanted != self._registry.version and not self._disk.journal_failed:
-                self._put_in_force(registry.versions.load(self._settings.versions, wanted), now)
+                self._put_in_force(configuration.load(self._settings.versions, wanted), now)
         except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion, OSError) as error:
             return str(error)
         return refused
 
-    def _put_in_force(self, compiled: Registry, now: int) -> None:
-        listening = self._listening(now)
+    def _put_in_force(self, coming: Configuration, now: int) -> None:
+        listening, compiled = self._listening(now), coming.registry
         if not self._write() or not self._append([Round(now, listening, version=compiled.version)]):
             return
-        self._found(self._engine.reconfigure(compiled, now, listening))
-        self._registry = compiled
+        self._found(self._engine.reconfigure(coming, now, listening))
         self._desk.set_registry(compiled)
         self._assembler.set_registry(compiled)
         self._values = None
-        log.info("registry_in_force", version=compiled.version, points=len(compiled.points))
+        log.info("configuration_in_force", version=compiled.version, points=len(compiled.points))
 
     def _snapshot(self, *, wait: bool = False) -> None:
         """Keep the engine's state, of an offset that the desk has committed; written beside the loop."""

@@ -1,4 +1,4 @@
-"""Recovery: the engine as it was, from its newest snapshot and the journal since; and how snapshots are kept."""
+"""Recovery: the engines as they were, from its newest snapshot and the journal since; and how snapshots are kept."""
 
 import os
 from collections.abc import Sequence
@@ -11,8 +11,10 @@ import structlog
 import registry.versions
 from ingest.journal import Journal, Lost, version_at
 from ingest.readings import Round
-from registry.model import Registry
-from streams.engine import PointEngine, SnapshotError
+from streams import configuration
+from streams.configuration import Configuration
+from streams.engine import SnapshotError
+from streams.evaluator import Evaluator
 from streams.finding import Finding, Phase
 
 log = structlog.get_logger()
@@ -23,7 +25,7 @@ class CannotRecover(Exception):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The engine's state after the round at ``offset``, under the registry ``version``."""
+    """The engines' state after the round at ``offset``, under the ``version`` of registry and rulebook."""
 
     offset: int
     version: str
@@ -38,8 +40,7 @@ class Recovered(NamedTuple):
     lost: gaps in the journal.
     """
 
-    engine: PointEngine
-    registry: Registry
+    engine: Evaluator
     findings: Sequence[Finding]
     faults: Sequence[tuple[int, str]]
     snapshot: int
@@ -71,10 +72,11 @@ def recover(journal: Journal, folder: Path, versions: Path, snapshot_file: Path,
             log.error("journal_gap", after=after, next=offset)
         after = offset
         if engine is None:
-            engine = PointEngine(_version(folder, offset, versions), round_.time)
+            engine = Evaluator(_version(folder, offset, versions), round_.time)
         if round_.version is not None:
-            compiled = registry.versions.load(versions, round_.version)
-            found = engine.reconfigure(compiled, round_.time, round_.listening)
+            found = engine.reconfigure(
+                configuration.load(versions, round_.version), round_.time, round_.listening
+            )
         else:
             found, fault = evaluate(engine, round_)
             if fault and offset > absorbed:
@@ -90,10 +92,10 @@ def recover(journal: Journal, folder: Path, versions: Path, snapshot_file: Path,
         raise CannotRecover("the journal is empty")
     findings = [*opened.values(), *findings]
     log.info("recovered", snapshot=used, absorbed=absorbed, offset=after, findings=len(findings))
-    return Recovered(engine, engine.registry, findings, faults, used, journal.missing)
+    return Recovered(engine, findings, faults, used, journal.missing)
 
 
-def evaluate(engine: PointEngine, round_: Round) -> tuple[list[Finding], str]:
+def evaluate(engine: Evaluator, round_: Round) -> tuple[list[Finding], str]:
     """What a round gives; and the engine's fault, if it failed over it.
 
     What is left of a round on which the engine fails is left out, in life and in every replay alike: it will
@@ -106,18 +108,19 @@ def evaluate(engine: PointEngine, round_: Round) -> tuple[list[Finding], str]:
         return engine.salvage(), f"{type(error).__name__}: {error}"
 
 
-def _version(folder: Path, offset: int, versions: Path) -> Registry:
+def _version(folder: Path, offset: int, versions: Path) -> Configuration:
     version = version_at(folder, offset)
     if version is None:
-        raise CannotRecover(f"the journal begins at offset {offset} without saying its registry version")
-    return registry.versions.load(versions, version)
+        raise CannotRecover(f"the journal begins at offset {offset} without saying its version")
+    return configuration.load(versions, version)
 
 
-def _from_snapshot(file: Path, versions: Path) -> tuple[PointEngine | None, int]:
+def _from_snapshot(file: Path, versions: Path) -> tuple[Evaluator | None, int]:
     try:
         snapshot = msgspec.msgpack.decode(file.read_bytes(), type=Snapshot)
-        compiled = registry.versions.load(versions, snapshot.version)
-        return PointEngine.restore(compiled, snapshot.engine), snapshot.offset
+        return Evaluator.restore(
+            configuration.load(versions, snapshot.version), snapshot.engine
+        ), snapshot.offset
     except FileNotFoundError:
         return None, 0
     except (

@@ -11,7 +11,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -27,10 +27,13 @@ from fenghuo.clock_socket import Stepper
 from fenghuo.desk_reader import DeskReader
 from ingest.broker import die_with_parent, free_port, gateway_user
 from ingest.last_values import LastValues, NoLastValues
+from registry import versions
 from registry.clock import Clock, SystemClock, stopwatch
-from registry.compile import compile_folder
-from registry.database import reading
+from registry.compile import compile_folder, compile_source
+from registry.database import open_database, reading
+from registry.exchange import import_folder
 from registry.model import Registry
+from registry.store import Change, RegistryStore
 from simulators.gateway import Gateway, GatewayError, Value, rows
 
 PATIENCE = 30.0
@@ -50,7 +53,7 @@ class Rehearsal(DeskReader):
 
     Args:
         folder: where data, logs and settings are put; made if missing.
-        registry_folder: who and what exists.
+        registry_folder: who and what exists at first.
         start: the time at which the clock stands at first, µs; None runs on the machine's own clock.
         environment: further variables for the processes.
         options: further settings, as in docs/settings.md.
@@ -252,6 +255,39 @@ class Rehearsal(DeskReader):
         for point in values:
             row = row_of[point]
             self._expected[row] = max(self._expected.get(row, 0), min(time, self.now))
+
+    # -- the registry ----------------------------------------------------------------------------
+
+    def import_registry(self, folder: Path, *, who: str = "admin", why: str = "rehearsal") -> None:
+        """Import a whole folder in place of what is there, and wait until that is in force.
+
+        Raises RegistryErrors; then nothing is changed.
+        """
+        with self._registry_store() as store:
+            import_folder(store, folder, who=who, why=why, now=self.now, replace=True)
+        self._await_registry()
+
+    def edit_registry(self, changes: Sequence[Change], *, who: str = "admin", why: str = "rehearsal") -> None:
+        """Make an edit, and wait until it is in force. Raises RegistryErrors; then nothing is changed."""
+        with self._registry_store() as store:
+            store.edit(changes, who=who, why=why, now=self.now, origin="command")
+        self._await_registry()
+
+    @contextlib.contextmanager
+    def _registry_store(self) -> Iterator[RegistryStore]:
+        engine = open_database(self.data / "registry.sqlite")
+        try:
+            yield RegistryStore(engine)
+        finally:
+            engine.dispose()
+
+    def _await_registry(self) -> None:
+        with self._registry_store() as store:
+            self.registry = compile_source(store.load())
+        self._await(
+            "the registry in force",
+            lambda: versions.part(self.said().version, versions.REGISTRY) == self.registry.version,
+        )
 
     # -- time ------------------------------------------------------------------------------------
 

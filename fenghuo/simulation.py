@@ -4,7 +4,7 @@ Everything runs in the real processes under the stepped clock, so hours pass in 
 scenario gives the same alerts, also where a process is killed on the way.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,12 @@ from fenghuo.rehearsal import Rehearsal, password
 from registry import versions
 from registry.clock import SECOND, SystemClock
 from registry.model import Registry
+from registry.store import Change
 from simulators import registry_files
 from simulators.city import City, Moment
 from simulators.lines import Lines
 from simulators.people import Answer, Behaviour, People
-from simulators.scenario import ScenarioError
+from simulators.scenario import Entry, ScenarioError
 from simulators.score import Raised
 from simulators.truth import Tier as TierName
 from simulators.uplink import Message
@@ -59,6 +60,10 @@ class Product(Desk, Protocol):
         """From now on a call to this person finds their line "free", "busy" or "off"."""
         ...
 
+    def enter(self, entry: Entry, codes: Mapping[str, str]) -> None:
+        """Somebody enters records into the registry; they are in force at once. codes: by enterprises' ids."""
+        ...
+
     def answer(self, answer: Answer) -> None:
         """A person answers; what the product refuses is counted, and goes no further."""
         ...
@@ -82,6 +87,8 @@ class Simulation:
         self._reached = city.scenario.start
         self._end = city.scenario.start + city.scenario.lasts // city.scenario.step * city.scenario.step
         self._due: list[Answer] = []
+        entries = [event for event in city.scenario.timeline if isinstance(event, Entry)]
+        self._entries = sorted(entries, key=lambda entry: entry.at)
         self._moments = city.moments()
 
     def moments(self) -> Iterator[Moment]:
@@ -101,6 +108,9 @@ class Simulation:
         """Where nothing is sent or answered, and nobody looks, a moment is passed over: what falls due then is done
         in its order at the next."""
         answers = [answer for answer in self._due if answer.at <= moment.time]
+        lived = moment.time - self.city.scenario.start
+        entries = [entry for entry in self._entries if entry.at <= lived]
+        wanted |= bool(entries)
         messages = self.network(moment.messages) if self.network else moment.messages
         if not messages and not answers and not wanted and moment.time - self._reached < EVERY:
             return
@@ -112,6 +122,9 @@ class Simulation:
                     self._lines[person] = line
                     self.product.line(person, line)
         self.product.reach(moment.time, messages)
+        for entry in entries:
+            self._entries.remove(entry)
+            self.product.enter(entry, self.city.codes)
         self.messages += len(messages)
         self._due = [answer for answer in self._due if answer.at > moment.time]
         for answer in answers:
@@ -181,6 +194,11 @@ class Whole:
 
     def line(self, person: str, line: str) -> None:
         self.rehearsal.phone_mode("" if line == "free" else line, address=person)
+
+    def enter(self, entry: Entry, codes: Mapping[str, str]) -> None:
+        self.rehearsal.edit_registry(changes(entry, codes), who=entry.by, why=_why(entry))
+        self.registry = self.rehearsal.registry
+        self.rehearsal.settle_notices()
 
     def answer(self, answer: Answer) -> None:
         if not answer.verb:
@@ -261,6 +279,20 @@ def whole(city: City, folder: Path, registry: Path | None = None, **options: obj
     return Whole(Rehearsal(folder, registry, city.scenario.start, None, **options))
 
 
+def changes(entry: Entry, codes: Mapping[str, str]) -> list[Change]:
+    """What an entry makes of the registry."""
+    return [
+        Change(file, f"{codes[id]}/{row['id']}", {"enterprise": codes[id], **row})
+        for id, files in entry.enter.items()
+        for file, rows in files.items()
+        for row in rows
+    ]
+
+
+def _why(entry: Entry) -> str:
+    return entry.note.zh if entry.note else "entered"
+
+
 def raised(product: Desk) -> list[Raised]:
     """Every alert of an enterprise that the product raised, in the terms of the score."""
     return [
@@ -310,15 +342,12 @@ def _raised(alert: Alert, notices: Sequence[Notice], registry: Registry) -> Rais
         if notice.delivered:
             rang.setdefault(notice.step, (notice.delivered, notice.tier))
     what, _, name = alert.subject.partition(":")
-    points: tuple[str, ...] = (name,) if what == "point" else ()
-    if what == "group":
-        points = _members(registry, alert.enterprise, name)
     return Raised(
         id=alert.id,
         enterprise=alert.enterprise,
         rule=alert.rule,
         subject=alert.subject,
-        points=points,
+        points=_points(alert, registry),
         gateway=name if what == "gateway" else "",
         device=alert.rule in DEVICE,
         calls=tuple((time, msgspec.convert(tier.name, TierName)) for time, tier in sorted(rang.values())),
@@ -329,6 +358,44 @@ def _raised(alert: Alert, notices: Sequence[Notice], registry: Registry) -> Rais
         confirmed=alert.confirmed or None,
         rung=alert.rung,
         late=not notices,
+    )
+
+
+def _points(alert: Alert, registry: Registry) -> tuple[str, ...]:
+    """The points that an alert is of: of a compound risk, those of the findings that it stands on."""
+    subjects = [alert.subject, *(ground.subject for ground in alert.basis.grounds)]
+    points: list[str] = []
+    for subject in subjects:
+        what, _, name = subject.partition(":")
+        if what == "point":
+            points.append(name)
+        elif what == "group":
+            points += _members(registry, alert.enterprise, name)
+        elif what == "pipeline":
+            points += _served(registry, alert.enterprise, name)
+        elif what == "chemical":
+            points += _stored(registry, alert.enterprise, name)
+    return tuple(dict.fromkeys(points))
+
+
+def _stored(registry: Registry, enterprise: str, chemical: str) -> tuple[str, ...]:
+    """The points of the tanks that hold a chemical."""
+    return tuple(
+        registry.points.id[tank.row]
+        for holding in registry.holdings
+        if (holding.enterprise, holding.id) == (enterprise, chemical)
+        for tank in holding.tanks
+    )
+
+
+def _served(registry: Registry, enterprise: str, section: str) -> tuple[str, ...]:
+    """The points by which a pipeline section is watched."""
+    return tuple(
+        registry.points.id[row]
+        for one in registry.sections
+        if (one.enterprise, one.id) == (enterprise, section)
+        for row in (one.flow_in, one.flow_out, one.pressure_in, one.pressure_out)
+        if row >= 0
     )
 
 

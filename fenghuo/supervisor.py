@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TypeAlias
 
 import structlog
@@ -31,14 +30,20 @@ from ingest.broker import (
 from ingest.demo_broker import Iotcore, embedded
 from ingest.journal import Journal, JournalUnwritable
 from ingest.reserve import share
-from registry.clock import Anchor, stopwatch
-from registry.compile import compile_folder
-from registry.database import open_database
+from registry import store_tables
+from registry.clock import Anchor, SystemClock, stopwatch
+from registry.compile import compile_source
+from registry.database import DatabaseError, open_database
+from registry.exchange import differs, import_folder
 from registry.mistakes import RegistryErrors
 from registry.model import Registry
+from registry.store import RegistryStore
+from streams import configuration
+from streams.rulebook_file import SHIPPED
+from streams.rulebook_file import read as read_rulebook
 
 WATCH = 0.25
-"""Seconds of real time between two looks at children and folder."""
+"""Seconds of real time between two looks at children and registry."""
 
 LONGEST_WAIT = 5.0
 """Seconds at most before a process that keeps dying is started again."""
@@ -57,8 +62,12 @@ GRACE = 15.0
 
 log = structlog.get_logger()
 
-Signature: TypeAlias = tuple[tuple[str, int, int], ...]
+Written: TypeAlias = tuple[tuple[str, int, int], ...]
 """(path, time of change, size) of files."""
+
+
+class NoRegistry(LookupError):
+    """The registry is empty, and no folder is named that would fill it."""
 
 
 class Child:
@@ -115,12 +124,12 @@ class Child:
 class Supervisor:
     """All that `fenghuo serve` starts.
 
-    The registry folder is compiled here, so that a large one never delays an alert, and a mistake in it
+    The registry is compiled here, so that a large one never delays an alert, and what goes wrong with it
     leaves the running version in force.
 
     Raises:
         JournalLocked: another one runs with the same data. JournalDamaged: the journal cannot be read.
-        RegistryErrors: the folder has mistakes at start, when there is no running version to keep.
+        NoRegistry, RegistryErrors: there is none, or it has mistakes, and no running version to keep.
         BrokerFailed: no broker is given and mosquitto is not installed; only a rehearsal does without.
         PasswordsBroken: the broker's file of passwords has a line that is not one.
     """
@@ -129,17 +138,23 @@ class Supervisor:
         settings.data.mkdir(parents=True, exist_ok=True)
         settings.data.chmod(0o700)  # people's numbers and passwords are in there
         self._settings = settings
-        self._seen = self._tried = self._signature()
         self._broker: Mosquitto | Iotcore | None = None
         self._broker_not_before = 0.0
         self._secret: dict[str, str] = {}
         self._saved: int | None = None  # process id of the broker that has saved our session
         last_time = self._last_time()  # first: where another holds the journal, nothing of its is touched
-        self._compile_first()
+        anchor = Anchor.drop(last_time)
+        self._engine = open_database(settings.registry_database)
+        self._store = RegistryStore(self._engine)
+        self._seen = self._written()
+        self._tried = (-1, self._seen)
+        self._filled = False
+        self._registry: Registry
+        self._compiled = -1  # the edit that the registry in hand was compiled of
+        self._compile_first(SystemClock(anchor).now())
         database = open_database(settings.data / "desk.sqlite")
         upgrade(database)
         database.dispose()
-        anchor = Anchor.drop(last_time)
         environment = {VARIABLE: str(anchor)} if not settings.clock else {}
         environment |= {"OPENBLAS_NUM_THREADS": "1"}  # we have no linear algebra, and its threads cost memory
         secret: dict[str, str] = {}
@@ -161,13 +176,14 @@ class Supervisor:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep everything alive until ``stop`` is set; then end it in the order in which readings flow."""
+        comparing = asyncio.create_task(asyncio.to_thread(self._compare_folder))
         try:
             while not stop.is_set():
                 self._attempt("broker", self._keep_broker)
                 for child in self.children:
                     self._attempt(child.name, child.keep)
                 self._attempt("watch", self._watch_judge)
-                self._attempt("registry", self._follow_folder)
+                self._attempt("registry", self._follow_registry)
                 self._attempt("session", self._save_session)
                 self._attempt("log", self._trim_log)
                 with contextlib.suppress(TimeoutError):
@@ -177,6 +193,7 @@ class Supervisor:
                 child.end()
             if self._broker is not None:
                 self._broker.stop()
+            await comparing
 
     def _attempt(self, name: str, work: Callable[[], None]) -> None:
         """Do it; what fails is tried again a moment later, and logged when the reason changes."""
@@ -185,7 +202,7 @@ class Supervisor:
             return
         try:
             work()
-        except (OSError, registry.versions.NoSuchVersion) as error:
+        except (OSError, DatabaseError, registry.versions.NoSuchVersion) as error:
             if str(error) != why:
                 log.error("supervisor_failed", at=name, why=str(error))
             self._failed[name] = (str(error), stopwatch() + TRY_AGAIN)
@@ -258,23 +275,29 @@ class Supervisor:
             return said.time if said is not None else 0
 
     def _compile(self) -> None:
-        """Compile the folder; nothing of it is wanted before all that hangs on it is known to be right."""
-        compiled = compile_folder(self._settings.registry)
+        """Compile the registry; nothing of it is wanted before all that hangs on it is known to be right."""
+        rulebook = read_rulebook(self._settings.rulebook or SHIPPED)
+        newest = self._store.newest()
+        compiled = compile_source(self._store.load()) if newest != self._compiled else self._registry
         accounts = self._accounts(compiled) if self._broker is not None else ()
-        registry.versions.save(self._settings.versions, compiled)
-        registry.versions.want(self._settings.versions, compiled.version)
-        self._registry = compiled
+        version = configuration.save(self._settings.versions, compiled, rulebook)
+        registry.versions.want(self._settings.versions, version)
+        self._registry, self._compiled = compiled, newest
         if self._broker is not None:
             self._broker.accounts = accounts
             self._broker.write()
         self._settings.refused.unlink(missing_ok=True)
 
-    def _compile_first(self) -> None:
-        """A mistake in the folder at start leaves the version in force that was, if there was one."""
+    def _compile_first(self, now: int) -> None:
+        """What is wrong with the registry at start leaves the version in force that was, if there was one."""
         versions = self._settings.versions
         try:
+            store_tables.upgrade(self._engine)
+            self._fill(now)
+            newest = self._store.newest()
             self._compile()
-        except RegistryErrors as error:
+            self._tried = (newest, self._seen)
+        except (RegistryErrors, NoRegistry, DatabaseError) as error:
             wanted = registry.versions.wanted(versions)
             if wanted is None:
                 raise
@@ -285,30 +308,74 @@ class Supervisor:
         log.error("registry_refused", mistakes=mistakes.splitlines())
         self._settings.refused.write_text(mistakes, "utf-8")
 
-    def _follow_folder(self) -> None:
-        """Compile the folder anew when it has changed and has stood still between two looks."""
-        seen = self._signature()
+    def _fill(self, now: int) -> None:
+        """An empty registry takes what the folder says that the settings name; later it is not looked at."""
+        folder = self._settings.registry
+        if self._store.newest():
+            return
+        if folder is None:
+            raise NoRegistry(
+                "the registry is empty: give --registry FOLDER, or use `fenghuo registry import FOLDER --data "
+                f"{self._settings.data}`"
+            )
+        import_folder(
+            self._store, folder, who="serve", why="first start", now=now, origin="serve", replace=True
+        )
+        self._filled = True
+        log.info("registry_imported", folder=str(folder))
+
+    def _compare_folder(self) -> None:
+        """Say it if the folder that the settings name says something else than the registry."""
+        if self._settings.registry is None or self._filled:
+            return
+        try:
+            if not differs(self._store, self._settings.registry):
+                return
+        except (OSError, DatabaseError, RegistryErrors) as error:
+            log.warning("registry_folder_not_read", why=str(error).splitlines()[0])
+        except Exception as error:
+            log.error("registry_folder_not_compared", exc_info=error)
+        else:
+            log.warning("registry_folder_differs", folder=str(self._settings.registry), use="the database")
+
+    def _follow_registry(self) -> None:
+        """Compile anew after an edit, and when passwords or rulebook have changed and then stood still."""
+        seen = self._written()
         settled, self._seen = seen == self._seen, seen
-        if not settled or seen == self._tried:
+        newest = self._store.newest()
+        if not settled or (newest, seen) == self._tried:
             return
         begun = stopwatch()
         try:
             self._compile()
         except (RegistryErrors, PasswordsBroken) as error:
             self._refuse(str(error))
-        except (OSError, registry.versions.NoSuchVersion):
+        except (OSError, DatabaseError, registry.versions.NoSuchVersion):
             raise  # the machine's fault: tried again
         except Exception as error:  # a fault of ours is told; the version in force goes on
             log.error("registry_failed", exc_info=error)
             self._refuse(f"{type(error).__name__}: {error}")
         else:
             log.info(
-                "registry_compiled", version=self._registry.version, seconds=round(stopwatch() - begun, 2)
+                "registry_compiled",
+                version=self._registry.version,
+                edit=newest,
+                seconds=round(stopwatch() - begun, 2),
             )
-        self._tried = seen
+        self._tried = (newest, seen)
 
-    def _signature(self) -> Signature:
-        return signature(self._settings.registry, self._settings.passwords)
+    def _written(self) -> Written:
+        """Differs when the file of passwords or the rulebook was changed."""
+        rulebook = self._settings.rulebook
+        files = [self._settings.passwords]
+        if rulebook is not None:
+            files += [rulebook, *sorted(rulebook.glob("*.yaml"))]
+        found = []
+        for path in files:
+            with contextlib.suppress(FileNotFoundError):  # not there, or removed while we looked
+                entry = path.stat()
+                found.append((str(path), entry.st_mtime_ns, entry.st_size))
+        return tuple(found)
 
     def _passwords(self, compiled: Registry) -> dict[str, str]:
         gateways = [gateway_user(gateway.enterprise, gateway.id) for gateway in compiled.gateways]
@@ -325,13 +392,3 @@ class Supervisor:
                 for g in compiled.gateways
             ),
         )
-
-
-def signature(folder: Path, *files: Path) -> Signature:
-    """Differs when any file of the folder, or one of these, was changed, added or removed."""
-    found = []
-    for path in (*sorted(folder.rglob("*")), *files):
-        with contextlib.suppress(FileNotFoundError):  # not there, or removed while we looked
-            entry = path.stat()
-            found.append((str(path), entry.st_mtime_ns, entry.st_size))
-    return tuple(found)

@@ -99,10 +99,11 @@ def test_serve_says_nothing_of_the_kind_where_all_is_well(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "registry: Field required"),
+        ((), "data: Field required"),
         (("nowhere.yaml",), "nowhere.yaml: cannot be read"),
         (("--registry", MINE, "--data", "d", "--listen", "8420"), "listen: expected HOST:PORT"),
         (("--registry", MINE, "--data", "d", "--broker", "localhost"), "broker.url: expected mqtt://"),
+        (("--data", "d"), "the registry is empty: give --registry FOLDER"),
         (("--registry", "nowhere", "--data", "d"), "nowhere:1: cannot be read: No such file or directory"),
         (("--registry", MINE, "--data", "/proc/nowhere"), "No such file or directory: '/proc/nowhere'"),
     ],

@@ -22,9 +22,12 @@ from fenghuo.rehearsal import Rehearsal
 from ingest import journal
 from ingest.readings import Round
 from registry.clock import HOUR, SECOND
-from registry.database import open_database, reading
+from registry.database import open_database, reading, writing
+from registry.mistakes import RegistryErrors
+from registry.store import Change
 from simulators.gateway import rows
-from streams.engine import PointEngine
+from streams import configuration
+from streams.evaluator import Evaluator
 from streams.finding import Phase, finding_id
 from tests.disks import fill, small_disk
 from tests.folders import write_registry
@@ -78,11 +81,13 @@ def undisturbed(rehearsal: Rehearsal, folder: Path) -> list[tuple[object, ...]]:
     """The same journal through one engine and a fresh desk, in one go: nothing is killed here."""
     database = open_database(folder / "undisturbed.sqlite")
     upgrade(database)
-    engine = PointEngine(rehearsal.registry, 0)
+    engine: Evaluator | None = None
     desk = Desk(database, rehearsal.registry)
     for offset, round_ in journal.read(rehearsal.data / "journal", 0):
         if round_.version is not None:
-            found = engine.reconfigure(rehearsal.registry, round_.time, round_.listening)
+            coming = configuration.load(rehearsal.data / "versions", round_.version)
+            engine = engine or Evaluator(coming, round_.time)
+            found = engine.reconfigure(coming, round_.time, round_.listening)
         else:
             found = engine.apply(round_)
         desk.round(found, offset, round_.time)
@@ -499,8 +504,12 @@ def test_a_mistake_in_the_registry_at_start_leaves_the_version_that_was(tmp_path
     codes = write_registry(tmp_path / "registry", enterprises=1, points=1)
     with Rehearsal(tmp_path, tmp_path / "registry", 1_767_578_400 * SECOND) as running:
         running.stop()
-        with (tmp_path / "registry" / "points.csv").open("a") as file:
-            file.write("nonsense,,,\n")
+        database = open_database(running.data / "registry.sqlite")
+        with writing(database) as connection:  # as a stricter Fenghuo would find it
+            connection.exec_driver_sql(
+                "UPDATE records SET body = '{\"kind\": \"metane\"}' WHERE kind = 'point'"
+            )
+        database.dispose()
         running.start()
         running.publish(codes[0], "gw1", running.now, {"P1": 60.0})
         running.settle()
@@ -522,15 +531,19 @@ def test_a_changed_registry_takes_force_and_keeps_what_runs(tmp_path: Path) -> N
         points = tmp_path / "registry" / "points.csv"
         whole = points.read_text("utf-8")
         points.write_text(whole + "nonsense,,,\n", "utf-8")
-        running.wait_for(
-            "the alert of the refused registry", lambda: bool(findings(running, "system.configuration"))
-        )
+        with pytest.raises(RegistryErrors, match="has 4 cells"):
+            running.import_registry(tmp_path / "registry")
+        plant = next(iter(running.registry.enterprises))
+        with pytest.raises(RegistryErrors, match="metane"):
+            running.edit_registry([Change("point", f"{plant}/P1", {"kind": "metane"})])
+        running.settle_status()
         assert running.said().version == version, "the running version stays"
 
         points.write_text(
             "\n".join(line for line in whole.splitlines() if ",P2," not in line) + "\n", "utf-8"
         )
-        running.wait_for("the new version", lambda: running.said().version != version)
+        running.import_registry(tmp_path / "registry")
+        assert running.said().version != version
         running.settle_desk()
         phases = {alert.subject: alert.condition for alert in running.alerts() if alert.rule == "limit.high"}
         assert phases == {"point:P1": Condition.ACTIVE, "point:P2": Condition.ENDED}

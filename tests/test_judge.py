@@ -16,7 +16,8 @@ from ingest import journal
 from ingest.broker import free_port
 from ingest.message import Message
 from registry.database import open_database, reading
-from tests.build import PointSpec, code, make_registry
+from streams import configuration
+from tests.build import RULEBOOK, PointSpec, code, make_registry
 
 TOPIC = f"fenghuo/v1/{code(1)}/gw1"
 
@@ -30,8 +31,8 @@ def judge(tmp_path: Path) -> Iterator[Judge]:
         broker=Broker(url=f"mqtt://127.0.0.1:{free_port()}"),
         journal_reserve=0,
     )
-    registry.versions.save(settings.versions, compiled)
-    registry.versions.want(settings.versions, compiled.version)
+    version = configuration.save(settings.versions, compiled, RULEBOOK)
+    registry.versions.want(settings.versions, version)
     database = open_database(tmp_path / "desk.sqlite")
     upgrade(database)
     database.dispose()

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import registry.versions
 from alerting import store
 from alerting.alert import Alert, Condition
 from alerting.desk import Desk, absorbed
@@ -16,8 +15,11 @@ from ingest.readings import Readings, Round
 from registry.clock import HOUR, SECOND
 from registry.database import open_database, reading
 from registry.model import Registry
+from streams import configuration
+from streams.configuration import Configuration
 from streams.engine import PointEngine
-from tests.build import PointSpec, code, make_registry
+from streams.evaluator import Evaluator
+from tests.build import RULEBOOK, PointSpec, code, make_registry
 
 START = 490_000 * HOUR
 
@@ -25,8 +27,8 @@ START = 490_000 * HOUR
 @pytest.fixture
 def compiled(tmp_path: Path) -> Registry:
     compiled = make_registry({code(1): [PointSpec(id="P1", H=50.0)]})
-    registry.versions.save(tmp_path / "versions", compiled)
-    return compiled
+    version = configuration.save(tmp_path / "versions", compiled, RULEBOOK)
+    return configuration.load(tmp_path / "versions", version).registry
 
 
 def value(time: int, value: float) -> Round:
@@ -51,7 +53,7 @@ def test_an_alert_that_began_before_what_is_left_of_the_journal_ends_when_it_is_
 
     with Journal(tmp_path / "journal", reserve=0) as journal:
         journal.append([Round(START, version=compiled.version)])
-        engine = PointEngine(compiled, START)
+        engine = Evaluator(Configuration(compiled, RULEBOOK), START)
         for second in (1, 2, 3600, 3601):
             round_ = value(START + second * SECOND, 60.0)
             journal.append([round_])

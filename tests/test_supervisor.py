@@ -1,24 +1,34 @@
 """The supervisor keeps what runs alive and unchanged, whatever an edit, a second start or the disk does."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import yaml
+import structlog
 from structlog.testing import capture_logs
 
 from fenghuo import settings, status, supervisor
 from fenghuo.settings import Settings
-from fenghuo.supervisor import Child, Supervisor
+from fenghuo.supervisor import Child, NoRegistry, Supervisor
 from ingest.broker import Mosquitto, free_port
 from ingest.journal import Journal, JournalLocked
 from registry import versions
-from registry.compile import compile_folder
+from registry.compile import compile_source
+from registry.database import open_database, writing
+from registry.store import Change, RegistryStore
+from registry.store_tables import records
 from tests.folders import write_registry
 from tests.servers import needs_mosquitto
 from tests.test_commands import said_at
+
+
+@pytest.fixture(autouse=True)
+def fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logger that has been used by another test goes on as it was set up there."""
+    monkeypatch.setattr(supervisor, "log", structlog.get_logger())
 
 
 def chosen(folder: Path, **given: Any) -> Settings:
@@ -28,28 +38,43 @@ def chosen(folder: Path, **given: Any) -> Settings:
     return settings.make(registry=folder / "registry", data=folder / "data", journal_reserve=0, **given)
 
 
-def rename(folder: Path, name: str) -> str:
-    """Change the registry so that it has no mistake; the version that it then is."""
-    path = folder / "registry" / "enterprises.yaml"
-    [enterprise] = yaml.safe_load(path.read_text("utf-8"))
-    path.write_text(yaml.safe_dump([{**enterprise, "name": name}], allow_unicode=True), "utf-8")
-    return compile_folder(folder / "registry").version
+def rename(mine: Settings, name: str) -> str:
+    """Edit the registry so that it has no mistake; the version that it then is."""
+    engine = open_database(mine.registry_database)
+    store = RegistryStore(engine)
+    [enterprise] = store.records("enterprise")
+    store.edit(
+        [Change("enterprise", enterprise.key, {"name": name})], who="li", why=name, now=1, origin="command"
+    )
+    version = compile_source(store.load()).version
+    engine.dispose()
+    return version
 
 
 def follow(watching: Supervisor) -> None:
-    """Two looks at the folder: it has stood still between them."""
-    watching._follow_folder()
-    watching._follow_folder()
+    """Two looks: the file of passwords has stood still between them."""
+    watching._follow_registry()
+    watching._follow_registry()
+
+
+def wanted(mine: Settings) -> str:
+    """The version of the registry that is wanted."""
+    return versions.part(versions.wanted(mine.versions) or "", versions.REGISTRY)
+
+
+def in_force(mine: Settings) -> tuple[str, str]:
+    """The version of the registry that is wanted, and the newest edit that it names."""
+    return wanted(mine), versions.load(mine.versions, versions.wanted(mine.versions) or "").edit
 
 
 def test_a_second_start_is_refused_before_it_changes_anything(tmp_path: Path) -> None:
     mine = chosen(tmp_path)
     Supervisor(mine)
-    wanted = versions.wanted(mine.versions)
-    assert rename(tmp_path, "another") != wanted
+    before = wanted(mine)
+    assert rename(mine, "another") != before
     with Journal(mine.journal, reserve=0), pytest.raises(JournalLocked):
         Supervisor(mine)
-    assert versions.wanted(mine.versions) == wanted
+    assert wanted(mine) == before
 
 
 def test_a_fault_of_ours_in_an_edit_leaves_the_version_in_force(
@@ -57,22 +82,22 @@ def test_a_fault_of_ours_in_an_edit_leaves_the_version_in_force(
 ) -> None:
     mine = chosen(tmp_path)
     watching = Supervisor(mine)
-    wanted = versions.wanted(mine.versions)
+    before = wanted(mine)
 
-    def fail(_: Path) -> None:
+    def fail(_: object) -> None:
         raise ValueError("nobody thought of this")
 
-    rename(tmp_path, "edited")
+    rename(mine, "edited")
     with monkeypatch.context() as patch, capture_logs() as logs:
-        patch.setattr(supervisor, "compile_folder", fail)
+        patch.setattr(supervisor, "compile_source", fail)
         follow(watching)
         follow(watching)
     assert [log["event"] for log in logs] == ["registry_failed", "registry_refused"], "said once"
-    assert versions.wanted(mine.versions) == wanted
+    assert wanted(mine) == before
     assert mine.refused.read_text("utf-8") == "ValueError: nobody thought of this"
-    better = rename(tmp_path, "edited again")
+    better = rename(mine, "edited again")
     follow(watching)
-    assert versions.wanted(mine.versions) == better
+    assert wanted(mine) == better
     assert not mine.refused.exists()
 
 
@@ -81,16 +106,16 @@ def test_a_slip_in_the_file_of_passwords_leaves_the_version_in_force_until_it_is
 ) -> None:
     mine = chosen(tmp_path, broker=None, clock="127.0.0.1:1")
     watching = Supervisor(mine)
-    wanted = versions.wanted(mine.versions)
+    before = wanted(mine)
     good = mine.passwords.read_text("utf-8")
     mine.passwords.write_text(f"# changed by me\n{good}a slip of mine\n", "utf-8")
-    edited = rename(tmp_path, "edited")
+    edited = rename(mine, "edited")
     follow(watching)
-    assert versions.wanted(mine.versions) == wanted
+    assert wanted(mine) == before
     assert mine.refused.read_text("utf-8").startswith(f"{mine.passwords}:4: expected `USER PASSWORD`")
     mine.passwords.write_text(f"# changed by me\n{good}", "utf-8")
     follow(watching)
-    assert versions.wanted(mine.versions) == edited
+    assert wanted(mine) == edited
     assert not mine.refused.exists()
 
 
@@ -148,6 +173,56 @@ def test_a_judge_in_recovery_is_not_taken_for_the_one_before_it(
         assert killed == [pid]
     finally:
         judge.end()
+
+
+def test_an_empty_registry_takes_the_folder_and_later_does_not_look_at_it(tmp_path: Path) -> None:
+    mine = chosen(tmp_path)
+    watching = Supervisor(mine)
+    first, edit = in_force(mine)
+    assert edit == "serve: first start"
+    edited = rename(mine, "edited")
+    follow(watching)
+    assert in_force(mine) == (edited, "li: edited")
+    with capture_logs() as logs:
+        again = Supervisor(mine)
+        again._compare_folder()
+    assert in_force(mine) == (edited, "li: edited"), "the folder still says what it said at first"
+    assert [log["event"] for log in logs] == ["registry_folder_differs"]
+    assert first != edited
+    assert rename(mine, "第1厂") == first
+    with capture_logs() as logs:
+        Supervisor(mine)._compare_folder()
+    assert logs == []
+
+
+def test_an_empty_registry_without_a_folder_is_said_and_one_with_content_needs_none(tmp_path: Path) -> None:
+    mine = chosen(tmp_path)
+    without = mine.model_copy(update={"registry": None})
+    with pytest.raises(NoRegistry, match="registry import"):
+        Supervisor(without)
+    Supervisor(mine)
+    assert Supervisor(without)._registry.version == wanted(mine)
+
+
+def test_a_registry_that_has_mistakes_or_cannot_be_read_leaves_the_version_that_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database refuses mistakes; but a later Fenghuo may be stricter, and a disk may be broken."""
+    mine = chosen(tmp_path)
+    Supervisor(mine)
+    before = versions.wanted(mine.versions)
+    engine = open_database(mine.registry_database)
+    with writing(engine) as connection:
+        connection.execute(records.update().where(records.c.kind == "point").values(body='{"point": "P"}'))
+    watching = Supervisor(mine)
+    assert watching._registry.version == before
+    assert "point: is empty" not in mine.refused.read_text("utf-8")
+    assert "gateway: is empty" in mine.refused.read_text("utf-8")
+    monkeypatch.setattr(supervisor, "open_database", partial(open_database, busy=0.01))
+    with writing(engine):
+        assert Supervisor(mine)._registry.version == before
+    assert "locked" in mine.refused.read_text("utf-8")
+    engine.dispose()
 
 
 @pytest.mark.mosquitto

@@ -14,7 +14,7 @@ from alerting.channels import ChannelError
 from fenghuo import reach, settings
 from fenghuo.logs import configure
 from fenghuo.serving import open_channels
-from fenghuo.supervisor import Supervisor
+from fenghuo.supervisor import NoRegistry, Supervisor
 from ingest.broker import BrokerFailed, PasswordsBroken
 from ingest.journal import JournalDamaged, JournalLocked
 from registry import versions
@@ -26,7 +26,13 @@ stderr = Console(stderr=True, highlight=False)
 
 def serve(
     file: Annotated[Path | None, typer.Argument(help="Settings (YAML). See docs/settings.md.")] = None,
-    registry: Annotated[Path | None, typer.Option(help="Folder that says who and what exists.")] = None,
+    registry: Annotated[
+        Path | None,
+        typer.Option(help="Folder that fills an empty registry; afterwards the database is the truth."),
+    ] = None,
+    rulebook: Annotated[
+        Path | None, typer.Option(help="Rules: a YAML file or a folder of them. Else the shipped rulebook.")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder for journal, desk and broker; made if missing.")
     ] = None,
@@ -44,6 +50,7 @@ def serve(
     """
     given = {
         "registry": registry,
+        "rulebook": rulebook,
         "data": data,
         "listen": listen,
         "broker": {"url": broker} if broker else None,
@@ -76,6 +83,7 @@ def serve(
         raise typer.Exit(2) from error
     except (
         *(
+            NoRegistry,
             RegistryErrors,
             ChannelError,
             JournalLocked,

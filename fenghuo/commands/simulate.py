@@ -249,7 +249,9 @@ async def _live(city: City, broker: Broker, data: Path, folder: Path) -> None:
                 await pause(ahead)
             product.send(moment.messages)
             bar.update(task, completed=(moment.time - city.scenario.start) / SECOND)
-        raised = simulation.raised(product)  # first: the truth may take minutes, in which the city says nothing
+        raised = simulation.raised(
+            product
+        )  # first: the truth may take minutes, in which the city says nothing
         truth = _truth(city, bar, folder)
         raised = [a for a in raised if a.raised >= truth.begin and a.enterprise in truth.enterprises]
         record.write(folder, raised, sampler)
