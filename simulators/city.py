@@ -6,7 +6,7 @@ from itertools import groupby
 
 import numpy as np
 
-from simulators import instruments, uplink
+from simulators import instruments, risks, uplink
 from simulators.instruments import Instruments, Readout
 from simulators.physics import Physics
 from simulators.plant import Floats, Stage
@@ -178,6 +178,7 @@ class City:
             found, other = derived(kind.hazards, self._units(name), actual[name], unaided[name], self._end)
             dangers += found
             excused += other
+        dangers += risks.dangers(self.physics, self.codes, self._end)
         for seen in self._blindness():
             if isinstance(seen, Danger):
                 dangers.append(seen)

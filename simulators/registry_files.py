@@ -75,6 +75,18 @@ def write(folder: Path, scenario: Scenario, points: Sequence[Point]) -> None:
         folder / "points.csv",
         [{c: text for c, text in point.columns.items() if c not in GROUP} for point in points],
     )
+    for name, records in _records(scenario, codes).items():
+        _csv(folder / f"{name}.csv", records)
+
+
+def _records(scenario: Scenario, codes: dict[str, str]) -> dict[str, list[dict[str, str]]]:
+    """The rows of the registry's other files, by file; each copy of an enterprise has its own."""
+    files: dict[str, list[dict[str, str]]] = {}
+    for enterprise in scenario.enterprises:
+        for name, records in enterprise.records.items():
+            rows = files.setdefault(name, [])
+            rows += [{"enterprise": codes[id], **row} for id in copies(enterprise) for row in records]
+    return files
 
 
 def _enterprises(scenario: Scenario, codes: dict[str, str], points: Sequence[Point]) -> list[dict[str, Any]]:

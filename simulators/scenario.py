@@ -254,6 +254,9 @@ class Plant(Strict):
         return self.names.get(id, id)
 
 
+Records = dict[Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")], list[dict[str, str]]]
+
+
 class Enterprise(Strict):
     """An enterprise, or many alike."""
 
@@ -264,6 +267,12 @@ class Enterprise(Strict):
     copies: Annotated[int, Field(ge=1, le=2000)] = 1
     gateways: dict[Id, Gateway] = {"gw1": Gateway()}
     plants: Annotated[list[Plant], Field(min_length=1)]
+    records: Annotated[
+        Records,
+        Field(
+            description="rows of the registry's other files, by file: equipment, pipelines ...; without the enterprise"
+        ),
+    ] = {}
 
     @model_validator(mode="after")
     def _whole(self) -> "Enterprise":
@@ -329,20 +338,57 @@ class Outage(_Event):
     ] = None
 
 
+class Entry(Strict):
+    """What somebody enters into the registry: whole records, new or in place of those of their id."""
+
+    at: Annotated[Duration, Field(description="since the start")]
+    enter: Annotated[
+        dict[Id, Records],
+        Field(min_length=1, description="enterprise: rows of the registry's files, without the enterprise"),
+    ]
+    by: Annotated[str, Field(description="who enters it")] = "inspector"
+    note: Words | None = None
+
+
 def _which(event: Any) -> str | None:
     """An event is what its telling key says."""
     keys = event if isinstance(event, dict) else getattr(event, "__dict__", {})
-    return next((key for key in ("set", "fault", "outage") if key in keys), None)
+    return next((key for key in ("set", "fault", "outage", "enter") if key in keys), None)
 
 
 Event = Annotated[
-    Annotated[Change, Tag("set")] | Annotated[Fault, Tag("fault")] | Annotated[Outage, Tag("outage")],
+    Annotated[Change, Tag("set")]
+    | Annotated[Fault, Tag("fault")]
+    | Annotated[Outage, Tag("outage")]
+    | Annotated[Entry, Tag("enter")],
     Discriminator(
         _which,
         custom_error_type="event",
-        custom_error_message="an event needs `set` (units), `fault` (points) or `outage` (gateways)",
+        custom_error_message="an event needs `set` (units), `fault` (points), `outage` (gateways) or `enter` (records)",
     ),
 ]
+
+
+class Holds(Strict):
+    """A condition of a risk that the plant itself fulfils: what is true of a unit, not what is measured."""
+
+    unit: Id
+    signal: str
+    above: float
+
+
+class Risk(Strict):
+    """A danger that no single plant shows: what the plants do, and what the calendar and its records say."""
+
+    id: Id
+    enterprise: Id
+    title: Words
+    tier: Literal["I", "II", "III", "IV"]
+    begins: Annotated[Moment, Field(description="from when on the records make it a risk")]
+    ends: Annotated[Moment | None, Field(description="until when they do")] = None
+    while_: Annotated[list[Holds], Field(alias="while", description="all of these hold")] = []
+    within: Annotated[Span, Field(description="so long after anybody could know it an alert is of use")]
+    points: Annotated[list[str], Field(description="that show a part of it")] = []
 
 
 class Person(Strict):
@@ -380,6 +426,7 @@ class Scenario(Strict):
     ] = ""
     enterprises: Annotated[list[Enterprise], Field(min_length=1)]
     timeline: list[Event] = []
+    risks: list[Risk] = []
     people: list[Person] = []
 
     @field_validator("step")
@@ -401,6 +448,13 @@ class Scenario(Strict):
         if "enterprises" in info.data:
             _refuse(_timeline(timeline, info.data["enterprises"], info.data.get("lasts", LONGEST)))
         return timeline
+
+    @field_validator("risks")
+    @classmethod
+    def _known(cls, risks: list[Risk], info: ValidationInfo) -> list[Risk]:
+        if "enterprises" in info.data:
+            _refuse(_risks(risks, info.data["enterprises"]))
+        return risks
 
 
 # -- what a file means together ----------------------------------------------------------------------
@@ -489,6 +543,10 @@ def _enterprise(enterprise: Enterprise) -> Mistakes:
     for name in enterprise.gateways:
         if name not in used:
             yield ("gateways", name), "no plant sends by it"
+    for name, records in enterprise.records.items():
+        for number, record in enumerate(records):
+            if "enterprise" in record:
+                yield ("records", name, number, "enterprise"), "is this one: leave it out"
     units: set[str] = set()
     points: set[str] = set()
     for number, plant in enumerate(enterprise.plants):
@@ -539,13 +597,19 @@ def _timeline(timeline: Sequence[Event], enterprises: Sequence[Enterprise], last
     seen: set[tuple[str, ...]] = set()
     for number, event in enumerate(timeline):
         place = (number, tag := str(_which(event)))
+        if event.at >= lasts:
+            yield (*place, "at"), "expected a time before the end of the scenario"
+        if isinstance(event, Entry):
+            ids = {id for enterprise in enterprises for id in copies(enterprise)}
+            for id in event.enter:
+                if id not in ids:
+                    yield (*place, "enter", id), f"no enterprise {id!r}; there are {_some(ids)}"
+            continue
         what, targets, there = {
             "set": ("unit", "units", units),
             "fault": ("point", "points", points),
             "outage": ("gateway", "gateways", gateways),
         }[tag]
-        if event.at >= lasts:
-            yield (*place, "at"), "expected a time before the end of the scenario"
         found: set[tuple[str, str, str]] = set()
         for at, target in enumerate(getattr(event, targets)):
             meant = [one for one in there if matches(target, *one[:2])]
@@ -572,6 +636,27 @@ def _timeline(timeline: Sequence[Event], enterprises: Sequence[Enterprise], last
         if double := sorted(seen & own):
             yield place, f"{double[0][3]}: the same begins there in the same second already"
         seen |= own
+
+
+def _risks(risks: Sequence[Risk], enterprises: Sequence[Enterprise]) -> Mistakes:
+    units = {
+        (id, unit): plant.kind
+        for enterprise in enterprises
+        for id in copies(enterprise)
+        for plant in enterprise.plants
+        for unit in plant.units
+    }
+    for number, risk in enumerate(risks):
+        for at, holds in enumerate(risk.while_):
+            place = (number, "while", at)
+            of = units.get((risk.enterprise, holds.unit))
+            if of is None:
+                names = _some(f"{id}/{unit}" for id, unit in units)
+                yield (*place, "unit"), f"no unit {risk.enterprise}/{holds.unit}; there are {names}"
+            elif holds.signal not in (signals := [signal.name for signal in kind(of).signals]):
+                yield (*place, "signal"), f"{of} has no signal {holds.signal!r}; it has {', '.join(signals)}"
+    if twice := _twice([risk.id for risk in risks]):
+        yield (), f"{twice} is there twice"
 
 
 def _input(kind: Kind[Any, Any], name: str, value: float) -> str:

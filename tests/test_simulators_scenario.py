@@ -189,7 +189,7 @@ def test_ours_are_right(path: Path):
         (of_plant("registry: {'*': {interval: soon}}"), 9, "registry.*.interval: expected a duration"),
         (of_plant("registry: {'*': {group_delay: ''}}"), 9, "registry.*.group_delay: expected a value"),
         # events
-        (event("soon"), 11, "an event needs `set` (units), `fault` (points) or `outage` (gateways)"),
+        (event("soon"), 11, "an event needs `set` (units), `fault` (points), `outage` (gateways) or `enter` (records)"),
         (event(""), 11, "an event needs `set`"),
         (event("{at: 10s, units: [R-1]}"), 11, "an event needs `set`"),
         (event("{at: 1s, units: [R-1], set: {feed: 1}, fault: dead}"), 11, "fault: unknown key; there are at"),

@@ -1,6 +1,6 @@
 """The pure core alone, as a product: codec, engine, lifecycle and ladder around one database; no process, no broker."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,21 @@ from alerting.alert import Notice
 from alerting.desk import Desk, NotAsked
 from alerting.tables import outbox, upgrade
 from fenghuo.desk_reader import DeskReader
+from fenghuo.simulation import changes
 from ingest.assemble import Assembler
 from ingest.message import Message as Arrived
+from registry import store_tables
 from registry.clock import SECOND
+from registry.compile import compile_source
 from registry.database import open_database, reading
-from registry.model import Registry
+from registry.exchange import import_folder
+from registry.store import RegistryStore
 from simulators.people import Answer
 from simulators.protocol import iso
+from simulators.scenario import Entry
 from simulators.uplink import Kind, Message
-from streams.engine import PointEngine
+from streams.configuration import Configuration
+from streams.evaluator import Evaluator
 from streams.finding import Finding
 
 
@@ -27,21 +33,26 @@ class Core(DeskReader):
     """What the two processes do with what arrives, said once more in a few lines, with time as a value.
 
     Args:
-        database: file of the desk, made anew. start: the time at first, µs.
+        configuration: what is in force. database: file of the desk, made anew. start: the time at first, µs.
+        registry_folder: what the configuration was compiled of.
     """
 
-    def __init__(self, registry: Registry, start: int, database: Path) -> None:
+    def __init__(
+        self, configuration: Configuration, start: int, database: Path, registry_folder: Path
+    ) -> None:
         engine = open_database(database, lasting=False)
         upgrade(engine)
         engine.dispose()
         super().__init__(database)
-        self.registry = registry
+        self.registry = registry = configuration.registry
         self.dead_letters = self.refused = 0
-        self._engine = PointEngine(registry, start)
+        self._engine = Evaluator(configuration, start)
         self._assembler = Assembler(registry)
         self._desk = Desk(self.database, registry)
         self._rung: set[str] = set()
         self._since = start
+        self._folder, self._registry_folder = database.parent, registry_folder
+        self._store: RegistryStore | None = None  # once somebody enters something
 
     def reach(self, time: int, messages: Sequence[Message]) -> None:
         for mark in range(self._engine.now + SECOND, time + 1, SECOND):
@@ -81,6 +92,21 @@ class Core(DeskReader):
 
     def notices(self, alert: str) -> list[Notice]:
         return [replace(notice, delivered=notice.created) for notice in super().notices(alert)]
+
+    def enter(self, entry: Entry, codes: Mapping[str, str]) -> None:
+        if self._store is None:
+            engine = open_database(self._folder / "registry.sqlite", lasting=False)
+            store_tables.upgrade(engine)
+            self._store = RegistryStore(engine)
+            import_folder(self._store, self._registry_folder, who="core", why="start", now=self._since)
+        why = entry.note.zh if entry.note else "entered"
+        self._store.edit(changes(entry, codes), who=entry.by, why=why, now=self._engine.now, origin="command")
+        compiled = compile_source(self._store.load())
+        coming = Configuration.of(compiled, self._engine.configuration.rulebook)
+        self._absorb(self._engine.reconfigure(coming, self._engine.now), self._engine.now)
+        self.registry = coming.registry
+        self._desk.set_registry(coming.registry)
+        self._assembler.set_registry(coming.registry)
 
     def line(self, person: str, line: str) -> None:
         """Here nobody's line is ever busy: that belongs to the sender, which is a shell."""

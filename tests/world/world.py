@@ -18,6 +18,8 @@ from simulators import registry_files, scenario_file
 from simulators.city import City
 from simulators.score import Raised, Score, score
 from simulators.uplink import Message
+from streams import rulebook_file
+from streams.configuration import Configuration
 from tests.disks import fill
 from tests.world.core import Core
 
@@ -185,7 +187,8 @@ def core(name: str, folder: Path) -> Iterator[World]:
     if registry is None:
         registry = folder / "registry"
         registry_files.write(registry, its.scenario, its.points)
-    product = Core(compile_folder(registry), its.scenario.start, folder / "desk.sqlite")
+    configuration = Configuration.of(compile_folder(registry), rulebook_file.read(rulebook_file.SHIPPED))
+    product = Core(configuration, its.scenario.start, folder / "desk.sqlite", registry)
     try:
         yield World(its, product)
     finally:
