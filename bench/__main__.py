@@ -11,13 +11,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import codec, desk, end_to_end, engine, journal
+from bench import codec, compound, desk, end_to_end, engine, journal, registry
 
 BENCHES: dict[str, Callable[[bool], dict[str, Any]]] = {
     "codec": codec.run,
     "engine": engine.run,
+    "compound": compound.run,
     "journal": journal.run,
     "desk": desk.run,
+    "registry": registry.run,
     "end_to_end": end_to_end.run,
 }
 
