@@ -309,15 +309,20 @@ class Book:
         else:
             home = registry.points.gateway if kind == "gateway" else registry.points.group
             rows = np.flatnonzero(home == index).tolist()
-        parts = [self._around(row) for row in rows]
-        return tuple(part for part in parts[0] if all(part in others for others in parts)) if parts else ()
+        common = self._around(rows[0]) if rows else ()
+        for row in rows[1:]:
+            if not common:
+                break
+            here = self._around(row)
+            common = tuple(part for part in common if part in here)
+        return common
 
     def _around(self, row: int) -> tuple[str, ...]:
         """Unit, group and pipelines of a point."""
-        points, parts = self.registry.points, self._served.get(row, ())
-        group, unit = points.group[row], points.unit[row]
-        if group >= 0:
-            parts = (f"group:{self.registry.groups[group].id}", *parts)
+        registry, parts = self.registry, self._served.get(row, ())
+        if registry.groups and registry.points.group[row] >= 0:
+            parts = (f"group:{registry.groups[registry.points.group[row]].id}", *parts)
+        unit = registry.points.unit[row]
         return (f"unit:{unit}", *parts) if unit else parts
 
     def _next(

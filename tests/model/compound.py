@@ -339,10 +339,9 @@ class CompoundModel:
         """Which stretches of the last pattern of each sequence complete it: once they do, they do so to their end."""
         for path, sequence in self.sequences(rule.rule.when):
             done = rule.done.setdefault((place, path), [])
-            done[:] = [
-                entry for entry in done if entry[0] in rule.stretches and self.remembered(rule, entry[0])
-            ]
-            for last in self.seen(rule, place, (*path, len(sequence.of) - 1)):
+            seen = self.seen(rule, place, (*path, len(sequence.of) - 1))
+            done[:] = [entry for entry in done if entry[0] in seen and self.remembered(rule, entry[0])]
+            for last in seen:
                 if not self.remembered(rule, last) or any(last is stretch for stretch, _ in done):
                     continue
                 before, time = [], last.start
