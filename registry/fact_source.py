@@ -172,7 +172,7 @@ TABLES: dict[str, RecordTable] = {
         line_pack=Column(NotNegative, 0.0),
         length=Column(Positive, required=True),
         wave_speed=Column(Positive, required=True),
-        leak=Column(Positive, 0.01),
+        leak=Column(Positive, 0.005),
         over=Column(PositiveDuration, 10 * MINUTE),
     ),
     "equipment": _of_enterprise(
