@@ -6,6 +6,7 @@ them. Nothing leaves this process, neither acknowledgement nor finding, before i
 promise that nothing acknowledged is ever lost. See docs/architecture.md.
 """
 
+import gc
 import os
 import select
 import signal
@@ -575,6 +576,7 @@ def main(settings_file: Path) -> None:
     """Run the judging process by the settings in a file, until SIGTERM."""
     configure()
     judge = Judge(Settings.model_validate_json(settings_file.read_text("utf-8")))
+    gc.freeze()  # what was loaded stays: no collection has to look at it while somebody waits for an alert
     signal.signal(signal.SIGTERM, lambda *_: judge.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor says when
     judge.run()

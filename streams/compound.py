@@ -98,12 +98,8 @@ class Running:
 
     def __post_init__(self) -> None:
         what = compiled(self.rule.when)
-        self.term, self.leaves, self.sequences, self.horizon = (
-            what.term,
-            what.leaves,
-            what.sequences,
-            what.horizon,
-        )
+        self.term, self.leaves = what.term, what.leaves
+        self.sequences, self.horizon = what.sequences, what.horizon
 
     def view(self, place: Place, known: dict[str, Known], now: int) -> View:
         instance = self.instances[place]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import pytest
+from msgspec.structs import replace
 from paho.mqtt.enums import CallbackAPIVersion
 
 from alerting import store
@@ -21,6 +22,7 @@ from alerting.tables import upgrade
 from fenghuo.rehearsal import Rehearsal
 from ingest import journal
 from ingest.readings import Round
+from registry import versions
 from registry.clock import HOUR, SECOND
 from registry.database import open_database, reading, writing
 from registry.mistakes import RegistryErrors
@@ -28,7 +30,7 @@ from registry.store import Change
 from simulators.gateway import rows
 from streams import configuration
 from streams.evaluator import Evaluator
-from streams.finding import Phase, finding_id
+from streams.finding import Phase, Tier, finding_id
 from tests.disks import fill, small_disk
 from tests.folders import write_registry
 from tests.servers import needs_mosquitto
@@ -549,3 +551,32 @@ def test_a_changed_registry_takes_force_and_keeps_what_runs(tmp_path: Path) -> N
         assert phases == {"point:P1": Condition.ACTIVE, "point:P2": Condition.ENDED}
         withdrawn = next(a for a in running.alerts() if a.subject == "point:P2")
         assert running.steps(withdrawn.id)[-1].event == Phase.WITHDRAWN
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_a_thousand_changes_of_the_rulebook_under_load_lose_and_redate_nothing(tmp_path: Path) -> None:
+    """Compiled here instead of in the supervisor, which waits until a file has stood still."""
+    codes = write_registry(tmp_path / "registry", enterprises=3, points=4)
+    with Rehearsal(tmp_path, tmp_path / "registry", None) as running:
+        folder = running.data / "versions"
+        shipped = configuration.load(folder, running.said().version).rulebook
+        compiled = versions.load(folder, versions.part(running.said().version, versions.REGISTRY))
+        books = [
+            replace(shipped, tiers={**shipped.tiers, "stuck": tier}) for tier in (Tier.IV, Tier.III, None)
+        ]
+        coming = [configuration.save(folder, compiled, book) for book in books]
+        plants = Plants(running, codes, 4, seed=8)
+        for number in range(1000):
+            versions.want(folder, coming[number % len(coming)])
+            for _ in range(3):
+                plants.publish()
+                wait(0.09)  # the judge looks four times a second
+        running.settle()
+        running.settle_desk()
+        rounds = [round_ for _, round_ in journal.read(running.data / "journal", 0)]
+        assert sum(round_.version is not None for round_ in rounds) > 900
+        assert set(heard(running)) == plants.sent
+        assert findings(running, "limit.high") == plants.begun
+        plain = [alert for alert in running.alerts() if not alert.rule.startswith("system.")]
+        assert told(plain, running.notices) == undisturbed(running, tmp_path)

@@ -542,6 +542,16 @@ def test_an_enterprise_that_comes_into_another_district_counts_there() -> None:
     ]
 
 
+def test_an_enterprise_that_comes_into_a_district_sees_what_began_there_before() -> None:
+    flood = rule("flood", Sequence(MINUTE, (STORM, PRESSURE)))
+    site = Site(flood)
+    site.begins("warning.storm cell:district-2", 1, enterprise="", within=())
+    site.begins("rate point:PI-1", 2, kind="pressure", enterprise=TWO)
+    assert site.told == []
+    [told] = site.engine.reconfigure(registry_of("v1", two="district-2"), book(flood), START + 9 * SECOND)
+    assert (told.phase, told.enterprise, told.since) == ("begun", TWO, START + 2 * SECOND)
+
+
 def test_a_snapshot_that_does_not_fit_is_refused() -> None:
     site = Site(rule("gas", GAS))
     site.begins("limit.high point:GD-1", 1, **LEAK)
