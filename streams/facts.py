@@ -56,6 +56,7 @@ class FactEngine:
         if now < self.now:
             raise ValueError(f"time goes back from {self.now} to {now}")
         self.now = now
+        self._note_begun()
         told: list[Finding] = []
         while self._corrected and len(told) < BATCH:
             key = next(iter(self._corrected))
@@ -79,7 +80,10 @@ class FactEngine:
         due = {key for key in self._open if not self._is_true(key)}  # by the calendar, and not told yet
         self._index(registry)
         for key, finding in self._open.items():
-            changed = self._says(key) != _said(finding) if self._is_true(key) else key not in due
+            if self._is_true(key):
+                changed = self._says(key) != _said(finding)
+            else:
+                changed = key not in due or key not in self._rows
             if changed:
                 self._corrected[key] = None
         self._ended = {key: last for key, last in self._ended.items() if now - last.arrival < KEPT}
@@ -104,8 +108,18 @@ class FactEngine:
     def _index(self, registry: Registry) -> None:
         """Take another version, and find the rows that have begun."""
         self.registry = registry
-        begun = np.flatnonzero(registry.facts.begins <= self.now).tolist()
-        self._rows = {self._key(row): row for row in begun}
+        begins = registry.facts.begins
+        self._rows: dict[Key, int] = {}  # of what has begun
+        self._coming = np.argsort(begins, kind="stable")
+        self._comes = begins[self._coming]
+        self._begun = 0
+        self._note_begun()
+
+    def _note_begun(self) -> None:
+        upto = int(np.searchsorted(self._comes, self.now, side="right"))
+        for row in self._coming[self._begun : upto].tolist():
+            self._rows[self._key(row)] = row
+        self._begun = max(self._begun, upto)
 
     def _key(self, row: int) -> Key:
         facts = self.registry.facts
@@ -128,7 +142,14 @@ class FactEngine:
         self._next = 0
 
     def _is_due(self) -> bool:
-        return self._next < len(self._when) and bool(self._when[self._next] <= self.now)
+        """Whether something can be told now; what was over before it could be told is passed over."""
+        while self._next < len(self._when) and self._when[self._next] <= self.now:
+            row = int(self._row[self._next])
+            begins, is_open = bool(self._begins[self._next]), self._key(row) in self._open
+            if is_open is not begins and not (begins and self.registry.facts.ends[row] <= self.now):
+                return True
+            self._next += 1
+        return False
 
     def _is_true(self, key: Key) -> bool:
         row = self._rows.get(key)
@@ -136,10 +157,7 @@ class FactEngine:
 
     def _begin(self, row: int) -> list[Finding]:
         facts = self.registry.facts
-        if facts.ends[row] <= self.now:
-            return []
         key = self._key(row)
-        self._rows[key] = row
         begins, last = int(facts.begins[row]), self._ended.pop(key, None)
         if last is not None and begins > last.arrival:  # it was put off, and now it is so
             self._open[key] = self._next_of(last, Phase.BEGUN, begins, **self._says(key), evidence=())
@@ -168,8 +186,7 @@ class FactEngine:
         return [finding]
 
     def _end(self, row: int) -> list[Finding]:
-        key = self._key(row)
-        return [self._over(key, int(self.registry.facts.ends[row]))] if key in self._open else []
+        return [self._over(self._key(row), int(self.registry.facts.ends[row]))]
 
     def _correct(self, key: Key) -> list[Finding]:
         finding = self._open[key]

@@ -121,6 +121,16 @@ def test_a_city_that_falls_due_at_once_is_told_in_portions(monkeypatch: pytest.M
     assert now < DAY + 10  # one after the other, a microsecond apart
 
 
+def test_what_was_due_to_end_and_is_gone_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH", 1)
+    engine = FactEngine(registry(("V-1", "I-1", 0, 1), ("V-1", "I-2", 0, FOREVER)), 0)
+    engine.advance(0)
+    told = engine.reconfigure(registry(), 1)
+    while (due := engine.next_deadline()) is not None:
+        told += engine.advance(due)
+    assert sum(finding.phase is Phase.ENDED for finding in told) == 2
+
+
 TIMES = st.integers(0, 12)
 STRETCHES = st.dictionaries(
     st.tuples(st.sampled_from(("V-1", "V-2", "V-3")), st.sampled_from(("I-1", "I-2"))),
