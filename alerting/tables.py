@@ -52,6 +52,8 @@ findings = Table(
     ),
     Index("findings_enterprise", "enterprise", "arrival"),
     Index("findings_rule", "rule", "arrival"),
+    Index("findings_cell", "cell", "arrival"),
+    Index("findings_arrival", "arrival"),
     Index("findings_alert", "alert"),
     comment="the newest message of every finding; ids are kept for longer than a replay can reach back",
 )

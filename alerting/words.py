@@ -57,10 +57,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "rule.equipment.due": ("检验即将到期", "is soon due for inspection"),
     "rule.equipment.overdue": ("检验逾期", "is overdue for inspection"),
     "rule.equipment.failed": ("检验不合格", "has failed its inspection"),
-    "rule.inspection.failed": ("检查不合格", "was failed"),
-    "rule.licence.expired": ("许可证已过期", "has expired"),
-    "rule.certificate.expired": ("证书已过期", "has expired"),
-    "rule.permit": ("作业许可有效", "is in force"),
+    "rule.inspection.failed": ("不合格", "was failed"),
+    "rule.licence.expired": ("已过期", "has expired"),
+    "rule.certificate.expired": ("已过期", "has expired"),
+    "rule.permit": ("有效", "is in force"),
     "rule.chemical.stored": ("储存中", "is stored"),
     "rule.chemical.overstored": ("超过许可储量", "is stored above its permitted quantity"),
     "rule.unit.major_hazard.1": ("为一级重大危险源", "is a major hazard of level 1"),
@@ -68,7 +68,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "rule.unit.major_hazard.3": ("为三级重大危险源", "is a major hazard of level 3"),
     "rule.unit.major_hazard.4": ("为四级重大危险源", "is a major hazard of level 4"),
     "rule.unit.major_hazard": ("为重大危险源", "is a major hazard"),
-    "rule.hazard.overdue": ("隐患整改逾期", "is past its deadline"),
+    "rule.hazard.overdue": ("整改逾期", "is past its deadline"),
     "rule.penalty": ("受到行政处罚", "was penalised"),
     "rule.warning": ("处于灾害预警中", "is under a warning"),
     "rule.compound": ("出现复合风险", "has a compound risk"),
@@ -139,7 +139,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "ground.since": ("{ground}，自 {since}", "{ground}, since {since}"),
     "grounds": ("判断依据：{items}。", "It stands on: {items}."),
     "grounds.and": ("；", "; "),
-    "grounds.capped": ("{items}；等共 {count} 项", "{items}; {count} in all"),
+    "grounds.capped": ("{items}；等", "{items}; and others"),
     "asks": ("请求{what}：由{lead}牵头。", "It asks for {what}: {lead} leads."),
     "asks.support": (
         "请求{what}：由{lead}牵头，{support}配合。",
@@ -148,6 +148,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "ask.joint-inspection": ("联合检查", "a joint inspection"),
     "ask.evacuation": ("人员撤离", "evacuation"),
     "ask.on-site-check": ("现场核查", "a check on site"),
+    "ask.follow-up-inspection": ("复查", "a follow-up inspection"),
     "department.emergency-management": ("应急管理部门", "emergency management"),
     "department.market-regulation": ("市场监管部门", "market regulation"),
     "department.fire": ("消防救援机构", "the fire department"),
@@ -498,7 +499,7 @@ def _why(alert: Alert, registry: Registry, language: str) -> list[str]:
             _ground(ground, alert, registry, language) for ground in basis.grounds[:SHOWN]
         )
         if len(basis.grounds) > SHOWN:
-            items = say("grounds.capped", language, items=items, count=len(basis.grounds))
+            items = say("grounds.capped", language, items=items)
         said.append(say("grounds", language, items=items))
     for ask in basis.asks:
         support = say("list.and", language).join(_word("department", one, language) for one in ask.support)

@@ -41,6 +41,7 @@ from registry.store import RegistryStore
 from streams import configuration
 from streams.rulebook_file import SHIPPED
 from streams.rulebook_file import read as read_rulebook
+from streams.templates import strangers
 
 WATCH = 0.25
 """Seconds of real time between two looks at children and registry."""
@@ -275,10 +276,22 @@ class Supervisor:
             return said.time if said is not None else 0
 
     def _compile(self) -> None:
-        """Compile the registry; nothing of it is wanted before all that hangs on it is known to be right."""
-        rulebook = read_rulebook(self._settings.rulebook or SHIPPED)
+        """Compile the registry; nothing of it is wanted before all that hangs on it is known to be right.
+
+        Where only the rulebook is wrong, the registry's edits take force with the rulebook that is in force.
+        """
+        refused: RegistryErrors | None = None
+        try:
+            rulebook = read_rulebook(self._settings.rulebook or SHIPPED)
+        except RegistryErrors as error:
+            wanted = registry.versions.wanted(self._settings.versions)
+            if wanted is None:
+                raise
+            refused, rulebook = error, configuration.load(self._settings.versions, wanted).rulebook
         newest = self._store.newest()
         compiled = compile_source(self._store.load()) if newest != self._compiled else self._registry
+        if strange := strangers(compiled, rulebook):
+            raise RegistryErrors(strange)
         accounts = self._accounts(compiled) if self._broker is not None else ()
         version = configuration.save(self._settings.versions, compiled, rulebook)
         registry.versions.want(self._settings.versions, version)
@@ -286,6 +299,8 @@ class Supervisor:
         if self._broker is not None:
             self._broker.accounts = accounts
             self._broker.write()
+        if refused is not None:
+            raise refused
         self._settings.refused.unlink(missing_ok=True)
 
     def _compile_first(self, now: int) -> None:

@@ -14,7 +14,7 @@ from streams.engine import Counts, PointEngine, SnapshotError
 from streams.facts import FactEngine
 from streams.finding import Finding
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -22,6 +22,7 @@ class Parts(msgspec.Struct, frozen=True):
     points: bytes
     facts: bytes
     compound: bytes
+    owed: list[Finding]
 
 
 class Evaluator:
@@ -99,13 +100,14 @@ class Evaluator:
         found = self._points.reconfigure(registry, rulebook, now, listening)
         found += self._facts.reconfigure(registry, now)
         self.configuration = configuration
-        compound = self._compound.apply(found, now)
+        owed, self._owed = self._owed, []
+        compound = self._compound.apply(owed + found, now)
         return found + compound + self._compound.reconfigure(registry, rulebook, now)
 
     def snapshot(self) -> bytes:
         """All state, for :meth:`restore`; taken between rounds."""
         engines = (self._points, self._facts, self._compound)
-        return msgspec.msgpack.encode(Parts(FORMAT, *(engine.snapshot() for engine in engines)))
+        return msgspec.msgpack.encode(Parts(FORMAT, *(engine.snapshot() for engine in engines), self._owed))
 
     @classmethod
     def restore(cls, configuration: Configuration, blob: bytes) -> "Evaluator":
@@ -120,6 +122,7 @@ class Evaluator:
             evaluator._points = points
             evaluator._facts = FactEngine.restore(registry, parts.facts)
             evaluator._compound = CompoundEngine.restore(registry, rulebook, parts.compound)
+            evaluator._owed = parts.owed
         except ValueError as error:  # a SnapshotError, or undecodable
             raise SnapshotError(f"not a snapshot of this configuration: {error}") from error
         return evaluator

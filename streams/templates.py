@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from registry.mistakes import Mistake
 from registry.model import LEVELS, Points, Registry
 from streams.rulebook import Rulebook, Template
 from streams.sieve import Index
@@ -54,6 +55,25 @@ def effective(registry: Registry, rulebook: Rulebook) -> Registry:
     for array in arrays.values():
         array.setflags(write=False)
     return replace(registry, points=replace(points, **arrays, clause=tuple(clause)))
+
+
+def strangers(registry: Registry, rulebook: Rulebook) -> list[Mistake]:
+    """A mistake for each template that points name and the rulebook does not have for their kind: such points would
+    be judged by nothing."""
+    points = registry.points
+    first: dict[tuple[str, str], int] = {}
+    for row, pair in enumerate(zip(points.template, points.kind, strict=True)):
+        first.setdefault(pair, row)
+    found = []
+    for (name, kind), row in first.items():
+        template = rulebook.templates.get(name)
+        if not name or (template is not None and template.kind == kind):
+            continue
+        of = f"point {registry.gateways[points.gateway[row]].enterprise}/{points.id[row]}"
+        there = ", ".join(sorted(t.name for t in rulebook.templates.values() if t.kind == kind)) or "none"
+        problem = f"is {name!r}, which the rulebook does not have for {kind}"
+        found.append(Mistake(of, 0, "template", problem, f"one of its templates for {kind}: {there}"))
+    return found
 
 
 def _template(template: str, kind: str) -> str:

@@ -142,6 +142,29 @@ def test_what_was_found_before_the_points_failed_still_reaches_the_compound_rule
     assert (joint.rule.partition(".")[0], joint.tier) == ("compound", Tier.II)
 
 
+@pytest.mark.parametrize("meanwhile", ["restart", "another version", "the record is gone"])
+def test_what_is_owed_to_the_compound_rules_outlives_a_restart_and_a_new_version(
+    meanwhile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration = Configuration.of(registry(OVERDUE, OVERSTORED), SHIPPED)
+    evaluator = Evaluator(configuration, START)
+    with monkeypatch.context() as broken:
+        broken.setattr(PointEngine, "apply", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            evaluator.apply(Round(MIDNIGHT))
+        evaluator.salvage()
+    if meanwhile == "restart":
+        evaluator = Evaluator.restore(configuration, evaluator.snapshot())
+        found = evaluator.apply(Round(MIDNIGHT + SECOND))
+    elif meanwhile == "another version":
+        found = evaluator.reconfigure(configuration, MIDNIGHT + SECOND)
+    else:
+        found = evaluator.reconfigure(Configuration.of(registry(version="r2"), SHIPPED), MIDNIGHT + SECOND)
+        found += evaluator.apply(Round(MIDNIGHT + MINUTE))
+    phases = [finding.phase for finding in found if finding.rule.startswith("compound.")]
+    assert phases == ([] if meanwhile == "the record is gone" else [Phase.BEGUN])
+
+
 def test_compound_rules_that_fail_stop_neither_points_nor_what_comes_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -20,6 +20,7 @@ from registry.compile import compile_source
 from registry.database import open_database, writing
 from registry.store import Change, RegistryStore
 from registry.store_tables import records
+from streams import rulebook_file
 from tests.folders import write_registry
 from tests.servers import needs_mosquitto
 from tests.test_commands import said_at
@@ -244,3 +245,37 @@ def test_a_broker_that_dies_is_told_once(tmp_path: Path) -> None:
         assert not mine.broker_died.exists()
     finally:
         broker.stop()
+
+
+def test_a_broken_rulebook_is_refused_and_holds_up_no_edit_of_the_registry(tmp_path: Path) -> None:
+    book = tmp_path / "rulebook.yaml"
+    book.write_bytes(rulebook_file.SHIPPED.read_bytes())
+    mine = chosen(tmp_path, rulebook=book)
+    ours = Supervisor(mine)
+    rules = versions.part(versions.wanted(mine.versions) or "", versions.RULEBOOK)
+    book.write_text("tiers: {HH: V}\nnonsense: 1\n", "utf-8")
+    edited = rename(mine, "another name")
+    for _ in range(2):  # it has to stand still between two looks
+        ours._follow_registry()
+    assert versions.wanted(mine.versions) == f"{edited}.{rules}"
+    said = mine.refused.read_text("utf-8")
+    assert "nonsense" in said
+    assert "rulebook.yaml:1" in said
+
+
+def test_points_of_a_template_that_the_rulebook_does_not_have_are_refused(tmp_path: Path) -> None:
+    mine = chosen(tmp_path)
+    ours = Supervisor(mine)
+    wanted = versions.wanted(mine.versions)
+    engine = open_database(mine.registry_database)
+    store = RegistryStore(engine)
+    [point, *_] = store.records("point")
+    store.edit(
+        [Change("point", point.key, {"template": "combustible_gas.tunel"})],
+        who="li", why="x", now=1, origin="command",
+    )  # fmt: skip
+    engine.dispose()
+    for _ in range(2):
+        ours._follow_registry()
+    assert versions.wanted(mine.versions) == wanted
+    assert "combustible_gas.tunel" in mine.refused.read_text("utf-8")

@@ -22,7 +22,7 @@ SHIPPED = Path(__file__).parents[2] / "examples" / "rules" / "shipped.yaml"
 STORIES: dict[str, Any] = yaml.load(SHIPPED.read_text("utf-8"), yaml.BaseLoader)
 CASES = {case.name: case for case in rule_tests.read(SHIPPED)}
 SHORT = {
-    "a vessel falls overdue at midnight where ammonia is over its permitted quantity",
+    "a vessel falls overdue at midnight while a tank's level says that ammonia is over its permitted quantity",
     "two detectors of one unit confirm each other",
     "gas at level 2 in two enterprises of one town",
 }
@@ -74,6 +74,10 @@ def write_registry(folder: Path, given: dict[str, Any], case: Case) -> None:
     }
     for name, content in contents.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, allow_unicode=True), "utf-8")
+
+
+def test_the_short_stories_are_there() -> None:
+    assert CASES.keys() >= SHORT
 
 
 @pytest.mark.mosquitto

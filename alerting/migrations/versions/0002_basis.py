@@ -33,3 +33,5 @@ def upgrade() -> None:
         ),
     )
     op.create_index("findings_rule", "findings", ["rule", "arrival"], unique=False)
+    op.create_index("findings_cell", "findings", ["cell", "arrival"], unique=False)
+    op.create_index("findings_arrival", "findings", ["arrival"], unique=False)
