@@ -20,6 +20,7 @@ from fenghuo.rehearsal import Rehearsal, password
 from registry import versions
 from registry.clock import SECOND, SystemClock
 from registry.model import Registry
+from registry.records import record
 from registry.store import Change
 from simulators import registry_files
 from simulators.city import City, Moment
@@ -280,13 +281,14 @@ def whole(city: City, folder: Path, registry: Path | None = None, **options: obj
 
 
 def changes(entry: Entry, codes: Mapping[str, str]) -> list[Change]:
-    """What an entry makes of the registry."""
-    return [
-        Change(file, f"{codes[id]}/{row['id']}", {"enterprise": codes[id], **row})
+    """What an entry makes of the registry. Raises LookupError where it has no such file."""
+    bodies = [
+        (file, {"enterprise": codes[id], **row})
         for id, files in entry.enter.items()
         for file, rows in files.items()
         for row in rows
     ]
+    return [Change(file, record(file, {**body}).key, body) for file, body in bodies]
 
 
 def _why(entry: Entry) -> str:
