@@ -7,7 +7,7 @@ from typing import Annotated, Any, Protocol
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from alerting.store import Scope
 from console import scope as scopes
@@ -96,7 +96,9 @@ class ChangeIn(Model):
 
 
 class EditIn(Model):
-    why: str = Field(min_length=1, max_length=1000, pattern=NO_NUL)
+    why: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000, pattern=NO_NUL)
+    ]
     changes: list[ChangeIn] = Field(min_length=1, max_length=1000)
 
 
@@ -247,7 +249,10 @@ def _changes(body: EditIn, mistakes: list[Mistake]) -> Iterator[Change]:
         if change.remove == (change.set is not None):
             mistakes.append(Mistake(name, 0, f"changes[{number}]", "is unclear", "either set or remove"))
         try:
-            fields = {field: _data(value) for field, value in (change.set or {}).items()}
+            fields = {_text(field): _data(value) for field, value in (change.set or {}).items()}
+        except UnicodeEncodeError:
+            mistakes.append(Mistake(name, 0, "set", "has half a character in it", "UTF-8"))
+            fields = {}
         except ValueError as error:
             mistakes.append(Mistake(name, 0, "set", str(error), "texts, numbers, lists and mappings"))
             fields = {}
@@ -263,8 +268,17 @@ def _data(value: Any) -> Data:
     if isinstance(value, list):
         return [_data(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): _data(item) for key, item in value.items()}
-    return value if isinstance(value, str) else ""
+        return {_text(str(key)): _data(item) for key, item in value.items()}
+    return _text(value) if isinstance(value, str) else ""
+
+
+def _text(value: str) -> str:
+    """Raises ValueError for what cannot be stored: half a surrogate pair, a NUL."""
+    if not value.isascii():
+        value.encode()  # UnicodeEncodeError is a ValueError
+    if "\0" in value:
+        raise ValueError("has a NUL in it")
+    return value
 
 
 def _may_edit(scope: Scope, store: RegistryStore, change: Change, together: list[Change]) -> None:
@@ -295,11 +309,9 @@ def _may_edit(scope: Scope, store: RegistryStore, change: Change, together: list
     if not cells:
         raise not_found()
     if not cells <= scope.cells:
-        raise (
-            not_found()
-            if there and not scope.covers("", str(there.body.get("cell", "")))
-            else Refused(403, "forbidden", "the enterprise would lie outside the token's cell")
-        )
+        if there is None or not scope.covers("", str(there.body.get("cell", ""))):
+            raise not_found()  # and so it is, whether or not others have it
+        raise Refused(403, "forbidden", "the enterprise would lie outside the token's cell")
 
 
 def _own() -> str:

@@ -160,7 +160,7 @@ class _Records:
         registered = _by_unit(self._records, "registered_on")
         for (enterprise, unit), judgement in judged.items():
             if judgement.level is not None:
-                day = registered.get((enterprise, unit))
+                day = registered.get((enterprise, unit)) or registered.get((enterprise, ""))
                 name = self._units.get((enterprise, unit), "")
                 yield _row(
                     "unit.major_hazard",

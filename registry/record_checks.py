@@ -48,9 +48,9 @@ class RecordChecks:
         self.parts = enterprises
         self.points = points
         self.mistakes = mistakes
-        self.intervals = inspection.in_force(
-            values["intervals"] if all(v is not None for v in values["intervals"]["months"]) else {}
-        )
+        own = values["intervals"]
+        whole = all(None not in own[column] for column in ("kind", "months", "clause", "source"))
+        self.intervals = inspection.in_force(own if whole else {})
 
     def units(self) -> None:
         """A unit is one of the row's enterprise."""
@@ -132,12 +132,12 @@ class RecordChecks:
                 self._add("inspections", row, "equipment", problem, "the id of its equipment, or nothing")
                 continue
             kind, grade = equipment[enterprise, id_]
-            if kind not in known or result in (None, "failed") or self.intervals.find(kind, grade, sort):
+            if kind not in known or result is None or self.intervals.find(kind, grade, sort):
                 continue
             sorts = ", ".join(self.intervals.inspections(kind, grade))
             if sorts and sort == PERIODIC:  # most likely it was only left out
                 self._add("inspections", row, "kind", f"is {sort!r} for {kind}", f"one of {sorts}")
-            elif next_ is None and not self._given("inspections", row, "next"):
+            elif result != "failed" and next_ is None and not self._given("inspections", row, "next"):
                 problem = f"is {sort!r}, which has no interval for {kind}, and next is empty"
                 expected = f"one of {sorts}, or next" if sorts else "next"
                 self._add("inspections", row, "kind", problem, expected)

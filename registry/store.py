@@ -278,6 +278,8 @@ def _changed(change: Change, before: Record | None, mistakes: Mistakes) -> Recor
         if before is None:
             mistakes.add(name, 0, "", "is not there", "the key of a record")
         return None
+    if change.kind == "settings" and "grid" in change.set:
+        mistakes.add(name, 0, "grid", "is not here", "its cells, each a record of kind cell")
     body = {**(before.body if before else {}), **change.set}
     after = record(change.kind, {field: value for field, value in body.items() if value not in ("", [], {})})
     if after.key != change.key:

@@ -1,6 +1,7 @@
 """`fenghuo registry`: who and what exists, in the database: import, export, look, edit, and who changed what."""
 
 import getpass
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ from registry.database import DatabaseError, open_database
 from registry.exchange import export_folder, import_folder
 from registry.files import Data
 from registry.mistakes import Mistake, RegistryErrors
-from registry.records import Body, Record, encode, kinds
+from registry.records import Body, Record, columns, encode, kinds
 from registry.store import Change, Changed, RegistryStore
 from registry.store_tables import upgrade
 
@@ -81,7 +82,7 @@ def import_(
         imported = import_folder(
             store,
             folder,
-            who=who or getpass.getuser(),
+            who=who or _myself(),
             why=why or f"import of {folder.resolve().name}",
             now=SystemClock().now(),
             replace=replace,
@@ -183,7 +184,7 @@ def set_(
         name, sign, value = field.partition("=")
         if not sign:
             raise typer.BadParameter(f"{field!r}: expected FIELD=VALUE", param_hint="FIELDS")
-        given[name] = _value(value)
+        given[name] = value if columns(kind) is not None else _value(value)
     _edit(data, Change(kind, key, given), who, why)
 
 
@@ -202,8 +203,15 @@ def _edit(data: Path, change: Change, who: str, why: str) -> None:
         raise typer.BadParameter("say why: it stands in the history", param_hint="--why")
     with _store(data) as store:
         now = SystemClock().now()
-        edit = store.edit([change], who=who or getpass.getuser(), why=why, now=now, origin="command")
+        edit = store.edit([change], who=who or _myself(), why=why, now=now, origin="command")
     console.print(f"[green]Edit {edit.id}.[/]" if edit else "Nothing to change: it is so already.")
+
+
+def _myself() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in a container
+        return f"uid {os.getuid()}"
 
 
 def _value(text: str) -> Data:
