@@ -154,7 +154,10 @@ Scope: TypeAlias = Annotated[
     Field(json_schema_extra={"anyOf": [{"enum": [*SCOPES]}, {"pattern": "^cell:.+"}]}),
 ]
 Text: TypeAlias = Annotated[str, AfterValidator(_line)]
-Id: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+([_-][A-Za-z0-9]+)*$", max_length=64)]
+_WORD = r"^[A-Za-z0-9]+([_-][A-Za-z0-9]+)*$"
+Id: TypeAlias = Annotated[str, Field(pattern=_WORD, max_length=64)]
+RuleId: TypeAlias = Annotated[str, Field(pattern=_WORD, max_length=64 - len("compound."))]
+"""Of a compound rule, or its topic: its findings have the rule "compound.TOPIC", and that is an id too."""
 if TYPE_CHECKING:
     Tiered: TypeAlias = str
     High: TypeAlias = str
@@ -217,8 +220,10 @@ def _worded(detail: Any, keys: tuple[str, ...]) -> tuple[str, str]:
         return _shape(given), names.expected(text(given), tuple(literals))
     if kind == "too_short" and given:
         return f"has {detail['ctx']['actual_length']}", f"{detail['ctx']['min_length']} or more"
-    if kind in ("string_pattern_mismatch", "string_too_long"):
-        return _shape(given), "up to 64 letters and digits, with - or _ between them"
+    if kind == "string_pattern_mismatch":
+        return _shape(given), "letters and digits, with - or _ between them"
+    if kind == "string_too_long":
+        return f"{_shape(given)}, {len(given)} characters", f"at most {detail['ctx']['max_length']}"
     return worded(detail, object)
 
 
@@ -390,7 +395,7 @@ class CompoundEntry(Entry):
     """A risk that shows only in several findings together."""
 
     topic: Annotated[
-        Id,
+        RuleId,
         Field(
             description="what it speaks of; of the rules of one topic the strictest applies; its id if left out"
         ),
@@ -454,6 +459,20 @@ _TYPES: dict[str, Any] = {
 }
 GIVEN = tuple(_TYPES)
 """Columns of points.csv that a template can give to a point that leaves them out."""
+
+_TOGETHER = (
+    {*LEVELS, *(f"{level}_reset" for level in LEVELS)},
+    *({delay, *(f"{level}_{delay}" for level in LEVELS)} for delay in ("on_delay", "off_delay")),
+    {"interval"},
+    {"rate", "rate_over"},
+    {"stuck_after", "stuck_within"},
+    {"ahead", "ahead_over"},
+    {"alarm_state", "state_delay"},
+)
+"""Columns that a template gives together (streams.templates.effective), and so takes together too."""
+
+_MEASURED = {*LEVELS, "rate", "stuck_within"}
+"""Columns whose numbers are in the engineering unit."""
 
 _NEEDS = {
     **{f"{level}_{of}": level for level in LEVELS for of in ("reset", "on_delay", "off_delay")},
@@ -539,7 +558,7 @@ class RulebookEntry(Entry):
         ),
     ] = {}
     compound: Annotated[
-        dict[Id, CompoundEntry], Field(description="risks that show only in several findings together")
+        dict[RuleId, CompoundEntry], Field(description="risks that show only in several findings together")
     ] = {}
 
 
@@ -619,13 +638,26 @@ def _template(name: str, templates: Mapping[str, TemplateEntry]) -> Template:
     kind = entry.kind or _kind(name)
     usual = TemplateEntry() if name == kind else templates.get(kind, TemplateEntry())
     numbers = usual if entry.engineering_unit in ("", usual.engineering_unit) else TemplateEntry()
-    given = entry.given or numbers.given
     return Template(
         name=name,
         kind=kind,
         tiers={**usual.tiers, **entry.tiers},
         engineering_unit=entry.engineering_unit or usual.engineering_unit,
-        given=given.columns() if given else {},
+        given=_given(_columns(entry), _columns(usual), numbers is usual),
         ceilings={**(entry.ceilings or numbers.ceilings)},
         clause=entry.clause or numbers.clause,
     )
+
+
+def _columns(entry: TemplateEntry) -> dict[str, float]:
+    return entry.given.columns() if entry.given else {}
+
+
+def _given(own: Mapping[str, float], usual: Mapping[str, float], same_unit: bool) -> dict[str, float]:
+    """Its own columns, and of what it leaves out those of its kind; what goes together is taken together."""
+    given = dict(own)
+    for together in _TOGETHER:
+        left_out = {column: value for column, value in usual.items() if column in together}
+        if not own.keys() & together and (same_unit or not left_out.keys() & _MEASURED):
+            given |= left_out
+    return given

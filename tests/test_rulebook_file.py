@@ -103,7 +103,7 @@ def test_a_rulebook_with_many_mistakes_names_them_all(tmp_path: Path) -> None:
         "12: points.smell: is of no kind; expected kind, or a name that begins with one",
         "15: points.toxic_gas.kind: is 'toxic_gass'; expected one of combustible_gas",
         "17: points.toxic_gas.given.HH: is '1_000'; expected a number",
-        "19: compound.no good id: is 'no good id'; expected up to 64 letters and digits",
+        "19: compound.no good id: is 'no good id'; expected letters and digits, with - or _ between them",
         "19: compound.no good id.when: is missing; expected a value",
         "19: compound.no good id.tier: is missing; expected a value",
         "19: compound.no good id.say: is missing; expected a value",
@@ -224,11 +224,72 @@ points:
     )
     one, other, odd = (rules.templates[name] for name in ("toxic_gas.a", "toxic_gas.b", "odd"))
     assert (one.kind, one.tiers) == ("toxic_gas", {"HH": Tier.II, "H": Tier.III})
-    assert (one.engineering_unit, one.given, one.ceilings, one.clause) == ("ppm", {"H": 1.0}, {"H": 9.0}, "C")
-    assert (other.given, other.ceilings) == ({}, {}), "numbers of another engineering unit"
+    assert (one.engineering_unit, one.ceilings, one.clause) == ("ppm", {"H": 9.0}, "C")
+    assert one.given == {"H": 1.0, "on_delay": 2 * SECOND}
+    assert other.given == {"on_delay": 2 * SECOND}, "a time is one in every engineering unit"
+    assert other.ceilings == {}, "numbers of another engineering unit"
     assert other.tiers == {"HH": Tier.II, "H": None}
     assert (odd.kind, odd.tiers) == ("flow", {"LL": Tier.I})
     assert rules.templates["toxic_gas"].given == {"H": 5.0, "on_delay": 2 * SECOND}
+
+
+GROUPS = {  # what a kind gives, of which a name takes the whole or nothing: (of the kind, of the name alone)
+    "limits": ("H: 5, H_reset: 4, HH: 9", "L: 1"),
+    "on-delays": ("HH_on_delay: 1s, on_delay: 2s", "H_on_delay: 3s"),
+    "off-delays": ("off_delay: 4s, H_off_delay: 5s", "off_delay: 6s"),
+    "interval": ("interval: 30s", "interval: 1min"),
+    "rate": ("rate: 2, rate_over: 10s", "rate: 3, rate_over: 1min"),
+    "stuck": ("stuck_after: 1h, stuck_within: 0.5", "stuck_after: 2h"),
+    "ahead": ("ahead: 10min, ahead_over: 5min", "ahead: 5min, ahead_over: 1min"),
+    "state": ("alarm_state: 1, state_delay: 5s", "alarm_state: 0"),
+}
+
+
+def _given(folder: Path, kind: str, name: str, unit: str = "") -> tuple[dict[str, float], dict[str, float]]:
+    """What the template of a kind gives, and what another one of the kind does."""
+    points = f"""\
+points:
+  pressure: {{engineering_unit: MPa, given: {{{kind}}}}}
+  pressure.own: {{given: {{{name}}}{unit and f", engineering_unit: {unit}"}}}
+"""
+    found = read(folder, TIERS + points).templates
+    return found["pressure"].given, found["pressure.own"].given
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_name_that_gives_one_thing_keeps_all_else_that_its_kind_gives(tmp_path: Path, group: str) -> None:
+    limits = "H: 5, " if group == "on-delays" else ""  # H_on_delay stands only beside H
+    name = limits + GROUPS[group][1]
+    usual, found = _given(tmp_path, ", ".join(kind for kind, _ in GROUPS.values()), name)
+    _, own = _given(tmp_path, "", name)
+    replaced = GROUPS[group][0] + (GROUPS["limits"][0] if limits else "")
+    assert found == {
+        **own,
+        **{column: value for column, value in usual.items() if f"{column}:" not in replaced},
+    }
+    assert len(found) > len(own)
+
+
+def test_only_what_is_not_measured_is_taken_across_engineering_units(tmp_path: Path) -> None:
+    kind = ", ".join(kind for kind, _ in GROUPS.values())
+    _, found = _given(tmp_path, kind, "", unit="kPa")
+    assert found.keys() >= {"interval", "HH_on_delay", "off_delay", "ahead", "alarm_state", "state_delay"}
+    assert not found.keys() & {"H", "H_reset", "HH", "rate", "rate_over", "stuck_after", "stuck_within"}
+    assert _given(tmp_path, "stuck_after: 1h", "", unit="kPa")[1] == {"stuck_after": 60 * MINUTE}
+
+
+def test_a_rule_and_its_topic_leave_room_for_what_stands_before_them(tmp_path: Path) -> None:
+    rules = (
+        TIERS + "compound:\n  %s:\n    topic: %s\n    scope: unit\n    when: {finding: rate}\n"
+        "    tier: II\n    say: {zh: 一, en: one}\n"
+    )
+    fits, long = "a" * 55, "a" * 56
+    assert read(tmp_path, rules % (fits, fits)).compound[0].topic == fits
+    assert len(f"compound.{fits}") == 64
+    assert mistakes(tmp_path, rules % (long, "b" * 56)) == [
+        f"3: compound.{long}: is {long!r}, 56 characters; expected at most 55",
+        f"4: compound.{long}.topic: is {'b' * 56!r}, 56 characters; expected at most 55",
+    ]
 
 
 def test_the_version_is_of_what_it_says_not_of_how_it_is_written(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_explain_says_for_real_points_what_would_be_found_at_which_value() -> No
     assert "point:MM116 工作面甲烷 T1" in said.output
     assert "II  limit.high HH      ≥ 1.5 %CH4, over below 1" in said.output
     compound = rules("explain", "compound.methane-fan-stopped", MINE, "--registry", DEMO)
-    assert "甲烷超限而通风中断" in compound.output
+    assert "甲烷超限，而风机处于报警状态" in compound.output
     assert "in unit:longwall by" in compound.output
     assert "limit.low LL       ≤ 0.25 m/s" in compound.output
     absent = rules("explain", "hot-work-gas", MINE, "--registry", DEMO)
