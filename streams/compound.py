@@ -324,21 +324,23 @@ class CompoundEngine:
         if finding.late or finding.rule.startswith(COMPOUND):
             return
         known = self._known.get(finding.id)
-        if finding.phase == Phase.CORRECTED:
-            if known is not None:
-                known.finding = _shown(known.finding, finding)
-            return
+        corrected = finding.phase == Phase.CORRECTED
         over = finding.phase in OVER
-        if known is None and over:
+        if known is None and (over or corrected):
+            return
+        if known is not None and corrected and _counts_as(known.finding) == _counts_as(finding):
+            known.finding = _shown(known.finding, finding)
             return
         edge = min(finding.since if finding.phase == Phase.BEGUN else finding.time, self.now)
-        true = finding.phase != Phase.UNKNOWN
+        true = known.true if known is not None and corrected else finding.phase != Phase.UNKNOWN
         before = None
         if known is None:
             known = self._known[finding.id] = Known(finding, true, edge, edge, edge, edge)
         else:
             before = known.finding
             edge = known.edge = max(edge, known.edge)
+            if (finding.kind, finding.within) != (before.kind, before.within):
+                known.begun = known.levelled = edge
             if finding.level != before.level:
                 known.levelled = edge
             if true != known.true:
@@ -346,39 +348,53 @@ class CompoundEngine:
             if over:
                 del self._known[finding.id]
             else:
-                shown = _shown(before, finding)
-                known.finding = msgspec.structs.replace(shown, level=finding.level, tier=finding.tier)
+                known.finding = _shown(before, finding)
         self._tell_patterns(known, before, over, edge)
 
     def _tell_patterns(self, known: Known, before: Finding | None, over: bool, edge: int) -> None:
+        """``before``: the finding as it was, None if it is new. It stays where it counts as it did."""
         finding, places = known.finding, {}
-        for running, leaf in self._leaves(finding):
+        for running, leaf in self._leaves(finding, before):
             matched = before is not None and leaf.matches(before)
             matches = not over and leaf.matches(finding)
             if not (matched or matches):
                 continue
             scope = running.rule.scope
             if scope not in places:
-                places[scope] = places_of(self.registry, scope, finding)
-            for place in places[scope]:
-                if not matched:
+                here = there = places_of(self.registry, scope, finding)
+                if before is not None and before.within != finding.within:
+                    there = places_of(self.registry, scope, before)
+                places[scope] = there, here
+            there, here = places[scope]
+            stays: set[Place] = set()
+            if before is not None and matched:
+                if matches and leaf.key(before) == leaf.key(finding):
+                    stays = {place for place in there if place in here}
+                for place in there:
+                    heard = running.heard[leaf.index, place]
+                    self._note(running, place, edge)
+                    part = heard.parts[heard.key[finding.id]]
+                    since = part.since()
+                    if place in stays:
+                        heard.turn(finding.id, known.true, edge)
+                    else:
+                        heard.leave(finding.id, edge, before)
+                    if leaf.stretched or part.since() != since:
+                        self._touch(running, place)
+            for place in here if matches else ():
+                if place not in stays:
                     self._hear(running, leaf, place, known, edge, known.turned if known.true else None)
-                    continue
-                heard = running.heard[leaf.index, place]
-                self._note(running, place, edge)
-                part = heard.parts[heard.key[finding.id]]
-                since = part.since()
-                if matches:
-                    heard.turn(finding.id, known.true, edge)
-                else:
-                    assert before is not None
-                    heard.leave(finding.id, edge, before)
-                if leaf.stretched or part.since() != since:
-                    self._touch(running, place)
 
-    def _leaves(self, finding: Finding) -> Iterable[tuple[Running, Leaf]]:
-        yield from self._index.get((finding.rule, finding.kind), ())
-        yield from self._index.get((finding.rule, None), ())
+    def _leaves(self, finding: Finding, before: Finding | None) -> Iterable[tuple[Running, Leaf]]:
+        """Every leaf that may match a finding as it is, or as it was."""
+        leaves = [
+            *self._index.get((finding.rule, finding.kind), ()),
+            *self._index.get((finding.rule, None), ()),
+        ]
+        if before is not None and before.kind != finding.kind:
+            of_both = (*leaves, *self._index.get((finding.rule, before.kind), ()))
+            return list(dict.fromkeys(of_both))
+        return leaves
 
     def _hear(
         self, running: Running, leaf: Leaf, place: Place, known: Known, start: int, true: int | None
@@ -600,11 +616,20 @@ def _rank(tier: Tier | None) -> int:
     return tier or 0
 
 
+def _counts_as(finding: Finding) -> tuple[str, str, tuple[str, ...]]:
+    """What decides which patterns match it, and where; the rest never changes."""
+    return finding.kind, finding.level, finding.within
+
+
 def _shown(known: Finding, finding: Finding) -> Finding:
-    """What people are shown of a finding, from a newer message."""
+    """A finding as a newer message says it is."""
     return msgspec.structs.replace(
         known,
         seq=finding.seq,
+        kind=finding.kind,
+        level=finding.level,
+        tier=finding.tier,
+        within=finding.within,
         value=finding.value,
         limit=finding.limit,
         unit=finding.unit,

@@ -25,8 +25,8 @@ class Mark(msgspec.Struct, array_like=True):
 class Known(msgspec.Struct):
     """A finding that is not over. All times are event times, none after the arrival of what they came with.
 
-    finding: what was last said of it, placed as it was at first. true: whether it is TRUE, else UNKNOWN.
-    begun: since when it is. levelled: since when it has its level. turned: since when it is TRUE, or UNKNOWN.
+    finding: what was last said of it. true: whether it is TRUE, else UNKNOWN. begun: since when it is, of its kind
+    and where it is. levelled: since when it has its level too. turned: since when it is TRUE, or UNKNOWN.
     edge: of the newest message.
     """
 

@@ -450,6 +450,52 @@ def test_of_equals_the_first_by_id_applies() -> None:
     assert site.heard() == [("begun", "a", 1.0)]
 
 
+def test_a_hazard_corrected_to_major_counts_as_one_until_it_is_corrected_back() -> None:
+    site = Site(rule("major", Pattern("hazard", levels=("major",)), scope="enterprise"))
+    site.begins("hazard hazard:1", 1, level="general")
+    site.goes_on("hazard hazard:1", Phase.CORRECTED, 5, level="major")
+    assert site.told[0].since == START + 5 * SECOND
+    assert site.heard() == [("begun", "major", 5.0)]
+    site.goes_on("hazard hazard:1", Phase.CORRECTED, 9, level="general")
+    assert site.heard() == [("ended", "major", 9.0)]
+
+
+def test_a_permit_moved_to_another_unit_counts_there_and_no_more_where_it_was() -> None:
+    site = Site(rule("hot-work", PERMIT))
+    site.begins("permit.hot_work permit:1", 1, within=("unit:R2",))
+    site.goes_on("permit.hot_work permit:1", Phase.CORRECTED, 5, within=("unit:R1",))
+    assert [(f.subject, f.phase, f.time) for f in site.told] == [
+        ("unit:R2", "begun", START + 1 * SECOND),
+        ("unit:R1", "begun", START + 5 * SECOND),
+        ("unit:R2", "ended", START + 5 * SECOND),
+    ]
+
+
+def test_a_storm_warning_corrected_to_red_is_red() -> None:
+    site = Site(rule("red", Pattern("warning.storm", levels=("red",)), scope="cell:district"))
+    site.begins("warning.storm cell:district-1", 1, enterprise="", within=(), level="blue")
+    site.goes_on("warning.storm cell:district-1", Phase.CORRECTED, 5, level="red")
+    assert site.heard() == [("begun", "red", 5.0)]
+
+
+def test_what_is_corrected_to_another_kind_counts_as_that_and_stays_unknown() -> None:
+    site = Site(rule("fan", FAN_STOPPED), rule("valve", VALVE_CLOSED))
+    site.begins("state point:1", 1, kind="fan")
+    site.unknown("state point:1", 2)
+    site.goes_on("state point:1", Phase.CORRECTED, 5, kind="valve")
+    assert site.heard() == [("begun", "fan", 1.0), ("unknown", "fan", 2.0), ("ended", "fan", 5.0)]
+    site.resumes("state point:1", 6)
+    assert site.heard() == [("begun", "valve", 6.0)]
+
+
+def test_a_detector_moved_to_another_unit_is_one_of_two_units_then() -> None:
+    site = Site(rule("two-units", AtLeast(2, GAS, "unit"), scope="enterprise"))
+    site.begins("limit.high point:GD-1", 1, **LEAK)
+    site.begins("limit.high point:GD-2", 2, **LEAK)
+    site.goes_on("limit.high point:GD-2", Phase.CORRECTED, 5, within=("unit:R2",))
+    assert site.heard() == [("begun", "two-units", 5.0)]
+
+
 def test_what_rests_on_a_corrected_finding_ends_with_it() -> None:
     site = Site(rule("overdue", Pattern("equipment.overdue")))
     site.begins("equipment.overdue equipment:V-1", 1)
@@ -602,13 +648,18 @@ SOURCES = (
 
 @dataclass(frozen=True)
 class Told:
-    """What a source says: begun if nothing is open, else ``phase``; ``age`` µs ago."""
+    """What a source says: begun if nothing is open, else ``phase``; ``age`` µs ago.
+
+    kind, within: what a corrected or worsened finding is from now on; "" and None: as it was.
+    """
 
     source: int
     phase: str
     age: int
     level: str
     tier: Tier | None
+    kind: str
+    within: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -675,7 +726,7 @@ PHASES = ["ended"] * 3 + [
     "unknown",
     "unknown",
     "resumed",
-    "corrected",
+    *["corrected"] * 4,
     "withdrawn",
     "late",
 ]
@@ -686,6 +737,10 @@ messages = st.builds(
     st.sampled_from([0, 0, 0, 0, 1, 2, 3, 6, -2]),
     st.sampled_from(["H", "HH", ""]),
     st.sampled_from([None, *Tier]),
+    st.sampled_from(["", "x", "y"]),
+    st.sampled_from(
+        [None, None, (), ("unit:R1",), ("unit:R2",), ("unit:R1", "group:G1"), ("unit:R2", "group:G2")]
+    ),
 )
 calls = st.builds(
     Call,
@@ -746,8 +801,12 @@ class World:
                 arrival=now,
                 value=float(self.begun),
             )
-            if told.phase in ("worsened", "eased"):
+            if told.phase in ("worsened", "eased", "corrected"):
                 finding = msgspec.structs.replace(finding, level=told.level, tier=told.tier)
+            if told.phase in ("worsened", "corrected"):
+                stays = told.within is None or source.subject.startswith("cell:")
+                within = last.within if stays else told.within
+                finding = msgspec.structs.replace(finding, kind=told.kind or last.kind, within=within)
         if told.phase in ("ended", "withdrawn") and last is not None:
             del self.open[told.source]
         else:

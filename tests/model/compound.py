@@ -194,25 +194,28 @@ class CompoundModel:
         if message.late or message.rule.startswith("compound."):
             return
         was = self.open.get(message.id)
-        shown = {name: getattr(message, name) for name in ("seq", "value", "limit", "unit", "clause", "name")}
-        if message.phase == "corrected":
-            if was:
-                was.finding = msgspec.structs.replace(was.finding, **shown)
-                for rule in self.rules.values():
-                    for stretch in rule.stretches:
-                        if stretch.finding.id == message.id and stretch.end is None:
-                            stretch.finding = was.finding
+        corrected, over = message.phase == "corrected", message.phase in ("ended", "withdrawn")
+        if (over or corrected) and not was:
             return
-        over = message.phase in ("ended", "withdrawn")
-        if over and not was:
+        names = ("seq", "value", "limit", "unit", "clause", "name", "kind", "level", "tier", "within")
+        shown = {name: getattr(message, name) for name in names}
+        if corrected and all(
+            getattr(was.finding, name) == shown[name] for name in ("kind", "level", "within")
+        ):
+            was.finding = msgspec.structs.replace(was.finding, **shown)
+            for rule in self.rules.values():
+                for stretch in rule.stretches:
+                    if stretch.finding.id == message.id and stretch.end is None:
+                        stretch.finding = was.finding
             return
         edge = min(message.since if message.phase == "begun" else message.time, self.now)
-        true = message.phase != "unknown"
-        before = was.finding if was else None
+        true = was.true if corrected else message.phase != "unknown"
         if was is None:
             was = self.open[message.id] = Open(message, true, edge, edge, edge, edge)
         else:
             edge = was.edge = max(edge, was.edge)
+            if message.kind != was.finding.kind or message.within != was.finding.within:
+                was.begun = was.levelled = edge
             if message.level != was.finding.level:
                 was.levelled = edge
             if true != was.true:
@@ -220,30 +223,32 @@ class CompoundModel:
             if over:
                 del self.open[message.id]
             else:
-                was.finding = msgspec.structs.replace(
-                    was.finding, level=message.level, tier=message.tier, **shown
-                )
+                was.finding = msgspec.structs.replace(was.finding, **shown)
         for rule in self.rules.values():
             for path, pattern, different in patterns(rule.rule.when):
-                for place in self.places(rule.rule.scope, was.finding):
-                    matched = before is not None and self.fits(pattern, different, before)
-                    matches = not over and self.fits(pattern, different, was.finding)
-                    if matched or matches:
-                        rule.touched.append((edge, place))
-                    if matches and not matched:
-                        self.enter(rule, path, place, was, edge)
-                    elif matched:
-                        [stretch] = [
-                            s
-                            for s in rule.stretches
-                            if (s.path, s.place, s.finding.id, s.end) == (path, place, message.id, None)
-                        ]
-                        if matches:
-                            stretch.finding = was.finding
-                            if stretch.marks[-1][1] != true:
-                                stretch.marks.append((edge, true))
-                        else:
-                            stretch.end = edge
+                here = self.counts(rule, pattern, different, None if over else was.finding)
+                stretches = [
+                    s for s in rule.stretches if (s.path, s.finding.id, s.end) == (path, message.id, None)
+                ]
+                rule.touched += [(edge, place) for place in {*here, *(s.place for s in stretches)}]
+                for stretch in stretches:
+                    if stretch.place in here and here[stretch.place] == key(different, stretch.finding):
+                        del here[stretch.place]
+                        stretch.finding = was.finding
+                        if stretch.marks[-1][1] != true:
+                            stretch.marks.append((edge, true))
+                    else:
+                        stretch.end = edge
+                for place in here:
+                    self.enter(rule, path, place, was, edge)
+
+    def counts(
+        self, rule: Rule, pattern: Pattern, different: str, finding: Finding | None
+    ) -> dict[Place, str | None]:
+        """Where it counts, and as what; nowhere if it does not fit, or is over."""
+        if finding is None or not self.fits(pattern, different, finding):
+            return {}
+        return {place: key(different, finding) for place in self.places(rule.rule.scope, finding)}
 
     def fits(self, pattern: Pattern, different: str, finding: Finding) -> bool:
         return pattern.matches(finding) and key(different, finding) is not None
