@@ -106,8 +106,9 @@ class Evaluator:
 
     def snapshot(self) -> bytes:
         """All state, for :meth:`restore`; taken between rounds."""
-        engines = (self._points, self._facts, self._compound)
-        return msgspec.msgpack.encode(Parts(FORMAT, *(engine.snapshot() for engine in engines), self._owed))
+        points, facts, compound = self._points, self._facts, self._compound
+        parts = Parts(FORMAT, points.snapshot(), facts.snapshot(), compound.snapshot(), self._owed)
+        return msgspec.msgpack.encode(parts)
 
     @classmethod
     def restore(cls, configuration: Configuration, blob: bytes) -> "Evaluator":
