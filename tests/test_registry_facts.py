@@ -283,7 +283,7 @@ def months_later(day: date, months: int) -> date:
 def holds_to(piece: Mapping[str, Any], inspection: Mapping[str, Any]) -> date | None:
     """The last day for which a passed inspection is good."""
     if inspection["next"]:
-        return inspection["next"]  # type: ignore[no-any-return]
+        return inspection["next"]
     interval = in_force({}).find(piece["kind"], piece["grade"], inspection["kind"])
     if interval is None:
         return None

@@ -109,7 +109,7 @@ def test_a_registrys_own_rows_go_before_the_shipped_ones() -> None:
 
 def test_a_grade_without_a_row_of_its_own_has_that_of_its_kind() -> None:
     table = Intervals([Interval("k", "", "periodic", None, 3), Interval("k", "A", "periodic", None, 4)])
-    assert [table.find("k", grade, "periodic").months for grade in ("A", "B")] == [4, 3]  # type: ignore[union-attr]
+    assert [table.find("k", grade, "periodic").months for grade in ("A", "B")] == [4, 3]
     assert table.find("k", "A", "annual") is None
     assert table.grades("k") == ("A",)
 
