@@ -9,29 +9,17 @@ import numpy as np
 
 from ingest.readings import Times, Values
 from registry.model import Registry
+from streams.batch_rule import ReferenceRule
 from streams.episodes import CLOSED, STATE, Book
-from streams.passes import passes
 from streams.sieve import Index
-from streams.state import NEVER, Rows
 
 
-class Discrete:
+class Discrete(ReferenceRule):
     def __init__(self, registry: Registry) -> None:
         points = registry.points
         self._unit = points.engineering_unit
         self._alarm, self._delay = points.alarm_state, points.state_delay
-        self.has = ~np.isnan(points.alarm_state)
-        self.rows = Rows(len(points), since=np.int64(NEVER), value=np.float64(np.nan))
-        self._since: Times = self.rows["since"]
-        self._value: Values = self.rows["value"]
-
-    def judge(self, place: Index, row: Index, time: Times, value: Values, book: Book) -> None:
-        """Readings in order, NaN where unknown; place is their number in the round."""
-        mine = self.has[row]
-        if mine.any():
-            place, row, time, value = place[mine], row[mine], time[mine], value[mine]
-            for one in passes(row):
-                self._pass(place[one], row[one], time[one], value[one], book)
+        super().__init__(~np.isnan(points.alarm_state))
 
     def _pass(self, place: Index, row: Index, time: Times, value: Values, book: Book) -> None:
         flag = book.flag[STATE][row]
@@ -49,8 +37,3 @@ class Discrete:
             book.place = int(place[i])
             limit, unit = float(self._alarm[at]), self._unit[at]
             book.begin(STATE, at, int(since[i]), int(time[i]), value=float(value[i]), limit=limit, unit=unit)
-
-    def prune(self) -> None:
-        """Where there is no rule (any more), nothing is kept."""
-        self._since[~self.has] = NEVER
-        self._value[~self.has] = np.nan

@@ -9,29 +9,18 @@ import numpy as np
 from ingest.readings import Times, Values
 from registry.clock import SECOND
 from registry.model import Registry
+from streams.batch_rule import ReferenceRule
 from streams.episodes import CLOSED, RATE, Book
-from streams.passes import passes
 from streams.sieve import Index
-from streams.state import NEVER, Rows
+from streams.state import NEVER
 
 
-class Rate:
+class Rate(ReferenceRule):
     def __init__(self, registry: Registry) -> None:
         points = registry.points
         self._unit = points.engineering_unit
         self._rate, self._over = points.rate, points.rate_over
-        self.has = ~np.isnan(points.rate) & (points.rate_over > 0)
-        self.rows = Rows(len(points), since=np.int64(NEVER), value=np.float64(np.nan))
-        self._since: Times = self.rows["since"]
-        self._value: Values = self.rows["value"]
-
-    def judge(self, place: Index, row: Index, time: Times, value: Values, book: Book) -> None:
-        """Readings in order, NaN where unknown; place is their number in the round."""
-        mine = self.has[row]
-        if mine.any():
-            place, row, time, value = place[mine], row[mine], time[mine], value[mine]
-            for one in passes(row):
-                self._pass(place[one], row[one], time[one], value[one], book)
+        super().__init__(~np.isnan(points.rate) & (points.rate_over > 0))
 
     def _pass(self, place: Index, row: Index, time: Times, value: Values, book: Book) -> None:
         flag = book.flag[RATE][row]
@@ -65,8 +54,3 @@ class Rate:
         else:
             limit, unit = float(self._rate[row]), f"{self._unit[row]}/s"
             book.begin(RATE, row, since, time, value=float(rate), limit=limit, unit=unit)
-
-    def prune(self) -> None:
-        """Where there is no rule (any more), there is no anchor."""
-        self._since[~self.has] = NEVER
-        self._value[~self.has] = np.nan

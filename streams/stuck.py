@@ -8,29 +8,17 @@ import numpy as np
 
 from ingest.readings import Times, Values
 from registry.model import Registry
+from streams.batch_rule import ReferenceRule
 from streams.episodes import CLOSED, STUCK, Book
-from streams.passes import passes
 from streams.sieve import Index
-from streams.state import NEVER, Rows
 
 
-class Stuck:
+class Stuck(ReferenceRule):
     def __init__(self, registry: Registry) -> None:
         points = registry.points
         self._unit = points.engineering_unit
         self._after, self._within = points.stuck_after, points.stuck_within
-        self.has = points.stuck_after > 0
-        self.rows = Rows(len(points), since=np.int64(NEVER), value=np.float64(np.nan))
-        self._since: Times = self.rows["since"]
-        self._value: Values = self.rows["value"]
-
-    def judge(self, place: Index, row: Index, time: Times, value: Values, book: Book) -> None:
-        """Readings in order, NaN where unknown; place is their number in the round."""
-        mine = self.has[row]
-        if mine.any():
-            place, row, time, value = place[mine], row[mine], time[mine], value[mine]
-            for one in passes(row):
-                self._pass(place[one], row[one], time[one], value[one], book)
+        super().__init__(points.stuck_after > 0)
 
     def _pass(self, place: Index, row: Index, time: Times, value: Values, book: Book) -> None:
         flag = book.flag[STUCK][row]
@@ -52,8 +40,3 @@ class Stuck:
         self._since[row[same]] = since[same]
         self._since[row[moved]] = time[moved]
         self._value[row[moved]] = value[moved]
-
-    def prune(self) -> None:
-        """Where there is no rule (any more), there is no reference."""
-        self._since[~self.has] = NEVER
-        self._value[~self.has] = np.nan

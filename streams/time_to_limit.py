@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from ingest.readings import Times, Values
 from registry.clock import MINUTE, SECOND
 from registry.model import HH, LEVELS, LL, H, L, Registry
+from streams.batch_rule import BatchRule
 from streams.episodes import CLOSED, TIME_TO_LIMIT, Book
 from streams.finding import Phase
-from streams.passes import passes
 from streams.sieve import Index, Mask
 from streams.state import NEVER, Rows
 
@@ -32,7 +32,7 @@ LATER = 1.5
 _I, _J = np.triu_indices(SAMPLES, 1)
 
 
-class TimeToLimit:
+class TimeToLimit(BatchRule):
     """State of the points that have the rule, in the order of ``points``."""
 
     def __init__(self, registry: Registry) -> None:
@@ -48,14 +48,6 @@ class TimeToLimit:
         self.rows = Rows(len(self.points), time=np.full(SAMPLES, NEVER), value=np.full(SAMPLES, np.nan))
         self._time: Times = self.rows["time"]  # from the oldest to the newest
         self._value: Values = self.rows["value"]
-
-    def judge(self, place: Index, row: Index, time: Times, value: Values, book: Book) -> None:
-        """Readings in order, NaN where unknown; place is their number in the round."""
-        mine = self.has[row]
-        if mine.any():
-            place, row, time, value = place[mine], row[mine], time[mine], value[mine]
-            for one in passes(row):
-                self._pass(place[one], row[one], time[one], value[one], book)
 
     def _pass(self, place: Index, row: Index, time: Times, value: Values, book: Book) -> None:
         known = book.recognise(TIME_TO_LIMIT, place, row, time, value)
