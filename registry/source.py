@@ -218,8 +218,9 @@ def _finite(value: object) -> float | None:
     """The number, written or not; None if it is none."""
     if isinstance(value, str) and re.fullmatch(r" *-?[0-9]{1,12}(\.[0-9]{1,15})? *", value):
         return float(value)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number and -1e9 < value < 1e9 else None  # type: ignore[operator, arg-type]
+    if isinstance(value, int | float) and not isinstance(value, bool) and -1e9 < value < 1e9:
+        return float(value)
+    return None
 
 
 def _on_earth(position: Sequence[Any]) -> bool:
