@@ -544,6 +544,20 @@ def test_major_hazards() -> None:
     assert (found.name[-1], found.unit[-1], found.clause[-1]) == ("氨罐区", "U", "GB 18218-2018")
 
 
+def test_a_unit_is_registered_with_its_enterprise_unless_it_has_a_day_of_its_own() -> None:
+    ammonia = {"cas": "7664-41-7", "permitted": 30.0, "declared": 8.0, "maximum": 40.0}
+    chemicals = [{"id": unit, "unit": unit} | ammonia for unit in ("U", "V")]
+    people = [
+        {"unit": "", "people": 60, "registered_on": date(2022, 5, 1)},
+        {"unit": "V", "people": 60, "registered_on": date(2023, 6, 1)},
+    ]
+    found = facts(records(chemicals=chemicals, major_hazard_units=people), "Asia/Shanghai")
+    assert [(fact.subject, fact.begins) for fact in told(found, "unit.major_hazard")] == [
+        ("unit:U", at("2022-05-01 00:00")),
+        ("unit:V", at("2023-06-01 00:00")),
+    ]
+
+
 def test_a_unit_whose_maximum_nobody_gives_and_whose_neighbours_nobody_counted_is_taken_at_its_worst() -> (
     None
 ):

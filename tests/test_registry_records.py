@@ -169,6 +169,7 @@ HEAD = {stem: ",".join(table.columns) for stem, table in TABLES.items()}
         ),
         ("inspections", f"{PLANT},I-9,,B-1,hydro,2020-01-01,ok,,,,", "result: is 'ok'; expected 'passed', "),
         ("inspections", f"{PLANT},I-9,,,,2020-01-02,passed,2020-01-01,,,", "next: 2020-01-01 is before date"),
+        ("inspections", f"{PLANT},I-9,,B-1,,2020-01-01,failed,,,,", "kind: is 'periodic' for boiler"),
         ("intervals", "k,,,x,12,,c,s,no", "first_months: is 'x'; expected a whole number"),
         ("intervals", "k,,,,12,4 1,c,s,no", "years: is '4 1'; expected rising years"),
         ("licences", f"{PLANT},L-9,,k,,2026-01-02,2026-01-01,,,,", "expires: 2026-01-01 is before issued"),
@@ -271,6 +272,20 @@ def test_a_level_in_feet_and_two_tanks_at_one_point(folder: Load) -> None:
         "tanks.csv:2: point: 'LI-3001' is in ft; expected a point in one of m, dm, cm, mm, %",
         "tanks.csv:4: point: 'WI-3002' is at tanks.csv:3 too; expected every point once",
     ]
+
+
+def test_an_interval_without_a_kind_beside_equipment_of_an_unknown_kind(folder: Load) -> None:
+    found = mistakes(
+        folder(
+            {
+                "intervals.csv": f"{HEAD['intervals']}\n,,,,12,,c,s,no\n",
+                "equipment.csv": documented_records()["equipment.csv"]
+                + f"{PLANT},V-9,,boyler,,,2020-01-01,,,\n",
+            }
+        )
+    )
+    assert any(one.startswith("intervals.csv:2: kind: is empty") for one in found)
+    assert any("kind: is 'boyler'" in one for one in found)
 
 
 def test_all_mistakes_of_all_files_are_told_at_once(folder: Load) -> None:
