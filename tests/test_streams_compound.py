@@ -553,6 +553,16 @@ def test_a_rule_that_is_no_more_is_withdrawn_and_a_changed_one_is_judged_anew() 
     ]
 
 
+def test_a_for_that_is_made_later_counts_from_the_beginning_over_what_was_unknown() -> None:
+    site = Site()
+    site.begins("limit.high point:GD-1", 0, **LEAK)
+    site.unknown("limit.high point:GD-1", 20)
+    site.resumes("limit.high point:GD-1", 50)
+    lasting = book(rule("lasting-leak", For(MINUTE, GAS)))
+    [told] = site.engine.reconfigure(registry_of("v1"), lasting, START + 70 * SECOND)
+    assert (told.phase, told.since) == (Phase.BEGUN, START)
+
+
 def test_a_rule_whose_tier_changes_says_so_under_the_same_id() -> None:
     site = Site(rule("gas", GAS))
     site.begins("limit.high point:GD-1", 1, **LEAK)

@@ -254,8 +254,8 @@ class CompoundModel:
         return pattern.matches(finding) and key(different, finding) is not None
 
     def enter(self, rule: Rule, path: Path, place: Place, was: Open, start: int) -> None:
-        mark = (max(start, was.turned), True) if was.true else (start, False)
-        rule.stretches.append(Stretch(path, place, was.finding, start, [mark]))
+        marks = [(start, False)] + [(max(start, was.turned), True)] * was.true
+        rule.stretches.append(Stretch(path, place, was.finding, start, marks))
 
     def enter_all(self, rule: Rule, was: Open, places: list[Place]) -> None:
         for path, pattern, different in patterns(rule.rule.when):
