@@ -5,7 +5,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, false, func, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    and_,
+    false,
+    func,
+    not_,
+    or_,
+    select,
+    true,
+)
 
 from alerting import tables
 from alerting.alert import Alert, Answer, Basis, Condition, Detail, Notice, NoticeState, Role, Step
@@ -165,9 +178,20 @@ def counts(connection: Connection, scope: Scope) -> list[tuple[Tier, Condition, 
 
 def open_system_findings(connection: Connection) -> list[Finding]:
     """The newest messages of findings about the system itself that are not over."""
+    return _open_findings(connection, _OF_SYSTEM)
+
+
+def open_findings(connection: Connection) -> list[Finding]:
+    """The newest messages of all other findings that are not over; late evidence never is, and is none."""
+    return _open_findings(connection, and_(not_(_OF_SYSTEM), not_(tables.findings.c.late)))
+
+
+_OF_SYSTEM = tables.findings.c.rule.startswith("system.", autoescape=True)
+
+
+def _open_findings(connection: Connection, which: ColumnElement[bool]) -> list[Finding]:
     table = tables.findings.c
-    system = table.rule.startswith("system.", autoescape=True)
-    query = select(table.body).where(system, table.phase.not_in(OVER)).order_by(table.since)
+    query = select(table.body).where(which, table.phase.not_in(OVER)).order_by(table.since, table.id)
     return [msgspec.json.decode(body, type=Finding) for (body,) in connection.execute(query)]
 
 

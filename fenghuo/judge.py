@@ -109,8 +109,13 @@ class Judge:
 
         self._begin_journal()
         self._absorbed = absorbed(database)
+
+        def told() -> list[Finding]:
+            with reading(database) as connection:
+                return store.open_findings(connection)
+
         recovered = recovery.recover(
-            self._journal, settings.journal, settings.versions, settings.snapshot, self._absorbed
+            self._journal, settings.journal, settings.versions, settings.snapshot, self._absorbed, told
         )
         self._engine = recovered.engine
         self._snapshot_offset = recovered.snapshot

@@ -1,7 +1,7 @@
 """Recovery: the engines as they were, from its newest snapshot and the journal since; and how snapshots are kept."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,15 +47,24 @@ class Recovered(NamedTuple):
     lost: Sequence[Lost]
 
 
-def recover(journal: Journal, folder: Path, versions: Path, snapshot_file: Path, absorbed: int) -> Recovered:
+def recover(
+    journal: Journal,
+    folder: Path,
+    versions: Path,
+    snapshot_file: Path,
+    absorbed: int,
+    told: Callable[[], Sequence[Finding]],
+) -> Recovered:
     """Load the snapshot and evaluate the journal from there.
 
-    A snapshot that cannot be used is left out, and what there is of the journal evaluated instead. A finding
-    that began before that gets another id; so the newest message of each that was open at ``absorbed`` is
-    given to the desk again: it knows it, or joins it to its alert by rule and subject.
+    A snapshot that cannot be used is left out, and what there is of the journal evaluated instead. Where the
+    journal's beginning is gone too, a finding that began before it gets another id. So the newest message of
+    each that is open at ``absorbed`` is given to the desk again: it knows it, or joins it to its alert by rule
+    and subject. What is open at the desk under ids that nobody will ever speak of again is WITHDRAWN after that.
 
     Args:
         folder: the journal's. versions: where compiled registries are. absorbed: the desk's offset.
+        told: the newest messages of the desk's findings that are not over, those of the system itself aside.
 
     Raises:
         CannotRecover: the journal is empty, or the version that it begins with is not known.
@@ -67,12 +76,14 @@ def recover(journal: Journal, folder: Path, versions: Path, snapshot_file: Path,
     findings: list[Finding] = []
     faults: list[tuple[int, str]] = []
     opened: dict[str, Finding] = {}
+    known = [] if used else told()
+    epoch = f" after {after}" if after else ""
     for offset, round_ in journal.read(after):
         if offset != after + 1:
             log.error("journal_gap", after=after, next=offset)
         after = offset
         if engine is None:
-            engine = Evaluator(_version(folder, offset, versions), round_.time)
+            engine = Evaluator(_version(folder, offset, versions), round_.time, epoch)
         if round_.version is not None:
             found = engine.reconfigure(
                 configuration.load(versions, round_.version), round_.time, round_.listening
@@ -90,9 +101,22 @@ def recover(journal: Journal, folder: Path, versions: Path, snapshot_file: Path,
                     del opened[finding.id]
     if engine is None:
         raise CannotRecover("the journal is empty")
-    findings = [*opened.values(), *findings]
+    gone = [_withdrawn(finding, engine) for finding in known if finding.id not in opened]
+    findings = [*opened.values(), *gone, *findings]
     log.info("recovered", snapshot=used, absorbed=absorbed, offset=after, findings=len(findings))
     return Recovered(engine, findings, faults, used, journal.missing)
+
+
+def _withdrawn(finding: Finding, engine: Evaluator) -> Finding:
+    return msgspec.structs.replace(
+        finding,
+        seq=finding.seq + 1,
+        phase=Phase.WITHDRAWN,
+        time=engine.now,
+        arrival=engine.now,
+        version=engine.registry.version,
+        evidence=("history lost",),
+    )
 
 
 def evaluate(engine: Evaluator, round_: Round) -> tuple[list[Finding], str]:

@@ -27,7 +27,7 @@ from streams.finding import Finding, Ground, Phase, Tier, finding_id
 from streams.rulebook import CompoundRule, Rulebook
 from streams.state import NEVER
 
-FORMAT = 1
+FORMAT = 2
 """Of a snapshot; a change of the state raises it."""
 
 GROUNDS = 20
@@ -81,6 +81,7 @@ class PackedRule(msgspec.Struct, array_like=True):
 class Snapshot(msgspec.Struct):
     format: int
     version: str
+    epoch: str
     now: int
     known: list[Known]
     rules: list[PackedRule]
@@ -155,10 +156,12 @@ class CompoundEngine:
     """The compound rules of one rulebook, and their state.
 
     Not for several threads. Times are µs; ``now`` is the arrival time at the engine's place in the journal.
+    ``epoch``: where what was told before is lost, what tells the ids from now on from those of then.
     """
 
-    def __init__(self, registry: Registry, rulebook: Rulebook, now: int) -> None:
+    def __init__(self, registry: Registry, rulebook: Rulebook, now: int, epoch: str = "") -> None:
         self.now = now
+        self._epoch = epoch
         self._known: dict[str, Known] = {}
         self._topics: dict[tuple[str, Place], Topic] = {}
         self._deadlines: list[tuple[int, str, Place]] = []
@@ -242,6 +245,7 @@ class CompoundEngine:
             Snapshot(
                 format=FORMAT,
                 version=self.registry.version,
+                epoch=self._epoch,
                 now=self.now,
                 known=[self._known[id] for id in sorted(self._known)],
                 rules=[
@@ -266,7 +270,7 @@ class CompoundEngine:
             snapshot = msgspec.msgpack.decode(blob, type=Snapshot)
             if snapshot.format != FORMAT or snapshot.version != registry.version:
                 raise SnapshotError(f"format {snapshot.format}, version {snapshot.version}")
-            engine = cls(registry, rulebook, snapshot.now)
+            engine = cls(registry, rulebook, snapshot.now, snapshot.epoch)
             for packed in snapshot.rules:
                 engine._load(engine._rules[packed.id], packed)
         except (LookupError, ValueError) as error:
@@ -550,7 +554,7 @@ class CompoundEngine:
         since = max(self.now if since == NEVER else since, topic.minted + 1)
         topic.minted = since
         finding = Finding(
-            id=finding_id(rule, enterprise, subject, since),
+            id=finding_id(rule, enterprise, subject, f"{since}{self._epoch}"),
             seq=1,
             rule=rule,
             enterprise=enterprise,

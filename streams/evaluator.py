@@ -14,7 +14,7 @@ from streams.engine import Counts, PointEngine, SnapshotError
 from streams.facts import FactEngine
 from streams.finding import Finding
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -29,14 +29,16 @@ class Evaluator:
     """All rules of one configuration, and their state.
 
     Not for several threads. Times are µs; ``now`` is the arrival time at the evaluator's place in the journal.
+    ``epoch``: where what was told before is lost, what tells ids that say nothing of when the evaluator began (those
+    of facts, and of what stands on them) from the ids of then; else the desk would take new messages for old ones.
     """
 
-    def __init__(self, configuration: Configuration, now: int) -> None:
+    def __init__(self, configuration: Configuration, now: int, epoch: str = "") -> None:
         registry, rulebook = configuration
         self.configuration = configuration
         self._points = PointEngine(registry, now, rulebook)
-        self._facts = FactEngine(registry, now)
-        self._compound = CompoundEngine(registry, rulebook, now)
+        self._facts = FactEngine(registry, now, epoch)
+        self._compound = CompoundEngine(registry, rulebook, now, epoch)
         self._found: list[Finding] = []
         self._owed: list[Finding] = []  # to the compound rules: of a round over which the point engine failed
         self._compounding = False

@@ -31,6 +31,7 @@ Key = tuple[str, str, str, str]
 
 
 class State(msgspec.Struct, frozen=True):
+    epoch: str
     now: int
     open: list[tuple[Key, Finding]]
     ended: list[tuple[Key, Finding]]
@@ -38,10 +39,14 @@ class State(msgspec.Struct, frozen=True):
 
 
 class FactEngine:
-    """The facts of one registry version, and which of them are told. ``now`` is arrival time, µs."""
+    """The facts of one registry version, and which of them are told. ``now`` is arrival time, µs.
 
-    def __init__(self, registry: Registry, now: int) -> None:
+    ``epoch``: where what was told before is lost, what tells the ids from now on from those of then.
+    """
+
+    def __init__(self, registry: Registry, now: int, epoch: str = "") -> None:
         self.now = now
+        self._epoch = epoch
         self._open: dict[Key, Finding] = {}
         self._ended: dict[Key, Finding] = {}  # the last message of each
         self._corrected: dict[Key, None] = {}  # open ones that an edit has changed, which is not told yet
@@ -92,14 +97,14 @@ class FactEngine:
 
     def snapshot(self) -> bytes:
         """All state, for :meth:`restore`."""
-        state = State(self.now, list(self._open.items()), list(self._ended.items()), list(self._corrected))
-        return msgspec.msgpack.encode(state)
+        open, ended = list(self._open.items()), list(self._ended.items())
+        return msgspec.msgpack.encode(State(self._epoch, self.now, open, ended, list(self._corrected)))
 
     @classmethod
     def restore(cls, registry: Registry, blob: bytes) -> "FactEngine":
         """The engine as it was. ``registry`` is the version it had. Raises ValueError for what is no snapshot."""
         state = msgspec.msgpack.decode(blob, type=State)
-        engine = cls(registry, state.now)
+        engine = cls(registry, state.now, state.epoch)
         engine._open, engine._ended = dict(state.open), dict(state.ended)
         engine._corrected = dict.fromkeys(state.corrected)
         engine._schedule()
@@ -171,7 +176,7 @@ class FactEngine:
             return [corrected, resumed]
         rule, enterprise, subject, record = key
         finding = Finding(
-            id=finding_id(rule, enterprise, subject, record),
+            id=finding_id(rule, enterprise, subject, record + self._epoch),
             seq=1,
             rule=rule,
             enterprise=enterprise,

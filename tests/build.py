@@ -9,12 +9,14 @@ from numpy.typing import ArrayLike
 from registry import credit
 from registry.clock import MINUTE, SECOND
 from registry.model import (
+    FOREVER,
     LEVELS,
     Cell,
     Contact,
     Duty,
     Enterprise,
     Escalation,
+    Facts,
     Gateway,
     Group,
     Person,
@@ -269,3 +271,25 @@ def _delays(delay: Four) -> list[int]:
 
 def _four(rows: ArrayLike, dtype: type) -> "np.ndarray":
     return np.array(rows, dtype).reshape(-1, 4)
+
+
+def make_facts(*rows: tuple[str, str, str, int], enterprise: str = "") -> Facts:
+    """Facts of one enterprise, ``code(1)`` if none is given, that last: (rule, subject, kind, begins in µs)."""
+    rows = tuple(sorted(rows))
+    n = len(rows)
+    return Facts(
+        rule=tuple(row[0] for row in rows),
+        enterprise=(enterprise or code(1),) * n,
+        subject=tuple(row[1] for row in rows),
+        record=tuple(f"record of {row[1]}" for row in rows),
+        name=("",) * n,
+        kind=tuple(row[2] for row in rows),
+        unit=("",) * n,
+        level=("",) * n,
+        clause=("",) * n,
+        engineering_unit=("",) * n,
+        begins=np.array([row[3] for row in rows], np.int64),
+        ends=np.full(n, FOREVER),
+        value=np.full(n, np.nan),
+        limit=np.full(n, np.nan),
+    )

@@ -1,5 +1,7 @@
 """Recovery: what a judge goes on from when its snapshot, or a part of its journal, is gone."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,12 @@ from ingest.readings import Readings, Round
 from registry.clock import HOUR, SECOND
 from registry.database import open_database, reading
 from registry.model import Registry
-from streams import configuration
+from streams import configuration, rulebook_file
 from streams.configuration import Configuration
 from streams.engine import PointEngine
 from streams.evaluator import Evaluator
-from tests.build import RULEBOOK, PointSpec, code, make_registry
+from streams.finding import Finding, Phase
+from tests.build import RULEBOOK, PointSpec, code, make_facts, make_registry
 
 START = 490_000 * HOUR
 
@@ -37,7 +40,17 @@ def value(time: int, value: float) -> Round:
 
 
 def recovered(journal: Journal, folder: Path, absorbed: int) -> Recovered:
-    return recover(journal, folder / "journal", folder / "versions", folder / "no-snapshot", absorbed)
+    """Without a snapshot; the desk's database is in the folder, if there is one."""
+
+    def told() -> list[Finding]:
+        database = open_database(folder / "desk.sqlite")
+        upgrade(database)
+        with reading(database) as connection:
+            found = store.open_findings(connection)
+        database.dispose()
+        return found
+
+    return recover(journal, folder / "journal", folder / "versions", folder / "no-snapshot", absorbed, told)
 
 
 def test_an_alert_that_began_before_what_is_left_of_the_journal_ends_when_it_is_over(
@@ -68,6 +81,76 @@ def test_an_alert_that_began_before_what_is_left_of_the_journal_ends_when_it_is_
         desk.round(again.engine.apply(over), journal.last_offset, over.time)
     [alert] = alerts()
     assert alert.id == begun.id
+    assert alert.condition is Condition.ENDED
+    database.dispose()
+
+
+def test_facts_and_what_stands_on_them_end_though_snapshot_and_history_are_lost(tmp_path: Path) -> None:
+    """The fresh engines begin both again, at the times that the desk knows them by, and count from 1."""
+    overdue = ("equipment.overdue", "equipment:V-101", "fixed_pressure_vessel", START)
+    overstored = ("chemical.overstored", "chemical:NH3", "7664-41-7", START)
+    shipped = rulebook_file.read(rulebook_file.SHIPPED)
+
+    def version(name: str, *rows: tuple[str, str, str, int]) -> Configuration:
+        compiled = replace(make_registry([], version=name), facts=make_facts(*rows))
+        saved = configuration.save(tmp_path / "versions", compiled, shipped)
+        return configuration.load(tmp_path / "versions", saved)
+
+    both = version("r1", overdue, overstored)
+    database = open_database(tmp_path / "desk.sqlite")
+    upgrade(database)
+    desk = Desk(database, both.registry)
+    with Journal(tmp_path / "journal", reserve=0) as journal:
+
+        def put_in_force(engine: Evaluator, coming: Configuration, time: int) -> None:
+            journal.append([Round(time, version=coming.registry.version)])
+            found = engine.reconfigure(coming, time) + engine.advance(time)
+            desk.round(found, journal.last_offset, time)
+
+        engine = Evaluator(both, START)
+        put_in_force(engine, both, START)
+        put_in_force(engine, version("r2", overdue), START + SECOND)
+        put_in_force(engine, both, START + 2 * HOUR)
+        journal.retain(absorbed=2, history=None, max_age=0, max_bytes=0, now=START + 3 * HOUR)
+        assert journal.first_offset > 1
+        again = recovered(journal, tmp_path, absorbed(database))
+        desk.round(again.findings, journal.last_offset, again.engine.now)
+        with reading(database) as connection:
+            alert, former = store.alerts(connection, store.Scope(system=True), limit=9)
+            assert (alert.condition, former.condition) == (Condition.ACTIVE, Condition.ENDED)
+            opened = sorted(finding.rule for finding in store.open_findings(connection))
+            assert opened == [
+                "chemical.overstored",
+                "compound.overdue-equipment-overstored",
+                "equipment.overdue",
+            ]
+        put_in_force(again.engine, version("r3"), START + 4 * HOUR)
+    with reading(database) as connection:
+        assert store.open_findings(connection) == []
+        ended = store.alert(connection, store.Scope(system=True), alert.id)
+    assert ended is not None
+    assert ended.condition is Condition.ENDED
+    database.dispose()
+
+
+def test_what_was_over_while_history_was_lost_is_withdrawn(tmp_path: Path, compiled: Registry) -> None:
+    database = open_database(tmp_path / "desk.sqlite")
+    upgrade(database)
+    desk = Desk(database, compiled)
+    with Journal(tmp_path / "journal", reserve=0) as journal:
+        journal.append([Round(START, version=compiled.version)])
+        engine = Evaluator(Configuration(compiled, RULEBOOK), START)
+        round_ = value(START + SECOND, 60.0)
+        journal.append([round_])
+        desk.round(engine.apply(round_), journal.last_offset, round_.time)
+    shutil.rmtree(tmp_path / "journal")
+    with Journal(tmp_path / "journal", reserve=0, after=absorbed(database)) as journal:
+        journal.append([Round(START + HOUR, version=compiled.version), value(START + HOUR, 5.0)])
+        again = recovered(journal, tmp_path, absorbed(database))
+        assert [(finding.phase, finding.seq) for finding in again.findings] == [(Phase.WITHDRAWN, 2)]
+        desk.round(again.findings, journal.last_offset, journal.last_time)
+    with reading(database) as connection:
+        [alert] = store.alerts(connection, store.Scope(system=True), limit=9)
     assert alert.condition is Condition.ENDED
     database.dispose()
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace as replaced
 
 from ingest.readings import GOOD, Readings, Round
 from registry.clock import DAY, MINUTE, SECOND
-from registry.model import FOREVER, Facts, Registry
+from registry.model import Registry
 from streams import rulebook_file
 from streams.compound import CompoundEngine
 from streams.configuration import Configuration
@@ -16,34 +16,12 @@ from streams.engine import PointEngine, SnapshotError
 from streams.evaluator import Evaluator
 from streams.finding import Finding, Phase, Tier
 from streams.rulebook import CompoundRule, Pattern, Template
-from tests.build import PointSpec, code, make_registry
+from tests.build import PointSpec, code, make_facts, make_registry
 
 PLANT = code(1)
 START = 20_000 * DAY
 MIDNIGHT = START + DAY
 SHIPPED = rulebook_file.read(rulebook_file.SHIPPED)
-
-
-def facts(*rows: tuple[str, str, str, int]) -> Facts:
-    """Of (rule, subject, kind, begins), that last."""
-    rows = tuple(sorted(rows))
-    n = len(rows)
-    return Facts(
-        rule=tuple(row[0] for row in rows),
-        enterprise=(PLANT,) * n,
-        subject=tuple(row[1] for row in rows),
-        record=tuple(f"record of {row[1]}" for row in rows),
-        name=("",) * n,
-        kind=tuple(row[2] for row in rows),
-        unit=("",) * n,
-        level=("",) * n,
-        clause=("",) * n,
-        engineering_unit=("",) * n,
-        begins=np.array([row[3] for row in rows], np.int64),
-        ends=np.full(n, FOREVER),
-        value=np.full(n, np.nan),
-        limit=np.full(n, np.nan),
-    )
 
 
 OVERDUE = ("equipment.overdue", "equipment:V-101", "fixed_pressure_vessel", MIDNIGHT)
@@ -52,7 +30,7 @@ OVERSTORED = ("chemical.overstored", "chemical:NH3", "7664-41-7", START - DAY)
 
 def registry(*rows: tuple[str, str, str, int], version: str = "r1") -> Registry:
     gas = [PointSpec(id=f"GD{n}", kind="combustible_gas", engineering_unit="%LEL", unit="R1") for n in (1, 2)]
-    return replace(make_registry(gas, version=version), facts=facts(*rows))
+    return replace(make_registry(gas, version=version), facts=make_facts(*rows))
 
 
 def round_(time: int, **values: float) -> Round:
