@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import structlog
@@ -106,6 +107,8 @@ class Judge:
             self._next_retention
         ) = 0.0
         self._values: LastValues | None = None
+        self._loader = ThreadPoolExecutor(max_workers=1)
+        self._coming: tuple[str, Future[Configuration]] | None = None
 
         self._begin_journal()
         self._absorbed = absorbed(database)
@@ -453,10 +456,26 @@ class Judge:
             refused = "a changed registry was refused" if self._settings.refused.exists() else ""
             wanted = registry.versions.wanted(self._settings.versions)
             if wanted is not None and wanted != self._registry.version and not self._disk.journal_failed:
-                self._put_in_force(configuration.load(self._settings.versions, wanted), now)
+                coming = self._load(wanted)
+                if coming is not None:
+                    self._put_in_force(coming, now)
         except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion, OSError) as error:
             return str(error)
         return refused
+
+    def _load(self, version: str) -> Configuration | None:
+        """The configuration, once it is loaded; a city's takes a second, in which readings go on being judged.
+
+        Raises as configuration.load.
+        """
+        if self._coming is None or self._coming[0] != version:
+            task = self._loader.submit(configuration.load, self._settings.versions, version, self._registry)
+            self._coming = version, task
+        _, task = self._coming
+        if not task.done() and not self._stepped:
+            return None
+        self._coming = None
+        return task.result()
 
     def _put_in_force(self, coming: Configuration, now: int) -> None:
         listening, compiled = self._listening(now), coming.registry
@@ -466,6 +485,7 @@ class Judge:
         self._desk.set_registry(compiled)
         self._assembler.set_registry(compiled)
         self._values = None
+        gc.freeze()  # as at the start
         log.info("configuration_in_force", version=compiled.version, points=len(compiled.points))
 
     def _snapshot(self, *, wait: bool = False) -> None:

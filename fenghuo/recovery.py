@@ -86,7 +86,7 @@ def recover(
             engine = Evaluator(_version(folder, offset, versions), round_.time, epoch)
         if round_.version is not None:
             found = engine.reconfigure(
-                configuration.load(versions, round_.version), round_.time, round_.listening
+                configuration.load(versions, round_.version, engine.registry), round_.time, round_.listening
             )
         else:
             found, fault = evaluate(engine, round_)

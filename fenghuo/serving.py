@@ -70,7 +70,7 @@ class Serving:
         if said is None or said.version == self.registry.version:
             return
         try:
-            self.registry = registry.versions.load(self.settings.versions, said.version)
+            self.registry = registry.versions.load(self.settings.versions, said.version, like=self.registry)
         except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion, OSError) as error:
             log.error("registry_not_followed", why=str(error))  # the next look tries again
             return

@@ -204,6 +204,7 @@ class Facts:
     ends: NDArray[np.int64]  # [n]
     value: NDArray[np.float64]  # [n], NaN if none
     limit: NDArray[np.float64]  # [n], NaN if none
+    digest: str = ""  # equal facts have equal ones; "" if it was not worked out
 
     def __len__(self) -> int:
         return len(self.rule)

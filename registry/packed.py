@@ -1,5 +1,6 @@
-"""A registry as bytes and back: msgpack, the points by column, each distinct text once."""
+"""A registry as bytes and back: msgpack, points and facts by column, each distinct text once."""
 
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from registry.model import (
     Section,
 )
 
-FORMAT = 2
+FORMAT = 3
 
 _TEXTS = ("id", "name", "kind", "engineering_unit", "unit", "place", "video", "clause", "template")
 _ARRAYS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
@@ -61,6 +62,11 @@ class _Texts(msgspec.Struct, frozen=True, array_like=True):
     which: bytes  # little-endian int32, an index into distinct for each row
 
 
+class _PackedFacts(msgspec.Struct, frozen=True):
+    texts: dict[str, _Texts]
+    arrays: dict[str, bytes]
+
+
 class _Packed(msgspec.Struct, frozen=True):
     format: int
     version: str
@@ -76,17 +82,20 @@ class _Packed(msgspec.Struct, frozen=True):
     escalation: dict[str, Escalation]
     sections: tuple[Section, ...]
     holdings: tuple[Holding, ...]
-    fact_texts: dict[str, _Texts]
-    fact_arrays: dict[str, bytes]
+    facts: (
+        msgspec.Raw
+    )  # of _PackedFacts: by far the largest part of a city, and the one that an edit seldom changes
+    facts_digest: str
     edit: str
 
 
 _decoder = msgspec.msgpack.Decoder(_Packed)
+_facts_decoder = msgspec.msgpack.Decoder(_PackedFacts)
 
 
 def pack(registry: Registry) -> bytes:
     """The registry as bytes; equal registries give equal bytes."""
-    points, facts = registry.points, registry.facts
+    points, facts = registry.points, _packed_facts(registry.facts)
     return msgspec.msgpack.encode(
         _Packed(
             format=FORMAT,
@@ -105,26 +114,26 @@ def pack(registry: Registry) -> bytes:
             escalation=registry.escalation,
             sections=registry.sections,
             holdings=registry.holdings,
-            fact_texts={name: _texts(getattr(facts, name)) for name in _FACT_TEXTS},
-            fact_arrays={
-                name: _little_endian(getattr(facts, name), dtype) for name, dtype in _FACT_ARRAYS.items()
-            },
+            facts=msgspec.Raw(facts),
+            facts_digest=blake2b(facts, digest_size=16).hexdigest(),
             edit=registry.edit,
         )
     )
 
 
-def unpack(content: bytes) -> Registry:
-    """The registry of these bytes; its arrays are read-only views. Raises ValueError if they are none."""
+def unpack(content: bytes, like: Registry | None = None) -> Registry:
+    """The registry of these bytes; its arrays are read-only views. Raises ValueError if they are none.
+
+    like: another one; where its facts are the same, they are the very same object.
+    """
     packed = _decoder.decode(content)  # msgspec.DecodeError and ValidationError are ValueErrors
     if packed.format != FORMAT:
         raise ValueError(f"a registry of format {packed.format}, not {FORMAT}")
     columns: dict[str, Any] = {name: _rows(packed.texts[name]) for name in _TEXTS}
     for name, (dtype, shape) in _ARRAYS.items():
         columns[name] = np.frombuffer(packed.arrays[name], np.dtype(dtype).newbyteorder("<")).reshape(shape)
-    facts: dict[str, Any] = {name: _rows(packed.fact_texts[name]) for name in _FACT_TEXTS}
-    for name, kind in _FACT_ARRAYS.items():
-        facts[name] = np.frombuffer(packed.fact_arrays[name], np.dtype(kind).newbyteorder("<"))
+    same = like is not None and like.facts.digest == packed.facts_digest
+    facts = like.facts if like is not None and same else _facts(packed.facts, packed.facts_digest)
     return Registry(
         version=packed.version,
         time_zone=packed.time_zone,
@@ -138,9 +147,23 @@ def unpack(content: bytes) -> Registry:
         escalation=packed.escalation,
         sections=packed.sections,
         holdings=packed.holdings,
-        facts=Facts(**facts),
+        facts=facts,
         edit=packed.edit,
     )
+
+
+def _packed_facts(facts: Facts) -> bytes:
+    texts = {name: _texts(getattr(facts, name)) for name in _FACT_TEXTS}
+    arrays = {name: _little_endian(getattr(facts, name), dtype) for name, dtype in _FACT_ARRAYS.items()}
+    return msgspec.msgpack.encode(_PackedFacts(texts, arrays))
+
+
+def _facts(content: msgspec.Raw, digest: str) -> Facts:
+    packed = _facts_decoder.decode(content)
+    columns: dict[str, Any] = {name: _rows(packed.texts[name]) for name in _FACT_TEXTS}
+    for name, kind in _FACT_ARRAYS.items():
+        columns[name] = np.frombuffer(packed.arrays[name], np.dtype(kind).newbyteorder("<"))
+    return Facts(**columns, digest=digest)
 
 
 def _texts(column: tuple[str, ...]) -> _Texts:

@@ -42,12 +42,15 @@ def save(folder: Path, registry: Registry) -> None:
     save_part(folder, registry.version, REGISTRY, packed.pack(registry))
 
 
-def load(folder: Path, version: str) -> Registry:
-    """The registry of this version, as its sources say it. Raises NoSuchVersion, BrokenVersion, or OSError."""
+def load(folder: Path, version: str, like: Registry | None = None) -> Registry:
+    """The registry of this version, as its sources say it. Raises NoSuchVersion, BrokenVersion, or OSError.
+
+    like: one in hand; see registry.packed.unpack.
+    """
     name = part(version, REGISTRY)
     content = load_part(folder, version, REGISTRY)
     try:
-        registry = packed.unpack(content)
+        registry = packed.unpack(content, like)
     except ValueError as error:
         raise BrokenVersion(f"{_path(folder, name, REGISTRY)}: {error}") from error
     if registry.version != name:

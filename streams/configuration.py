@@ -36,11 +36,14 @@ def save(folder: Path, registry: Registry, rulebook: Rulebook) -> str:
     return f"{registry.version}.{rulebook.version}"
 
 
-def load(folder: Path, version: str) -> Configuration:
-    """What was in force under this version. Raises NoSuchVersion, BrokenVersion, or OSError."""
+def load(folder: Path, version: str, like: Registry | None = None) -> Configuration:
+    """What was in force under this version. Raises NoSuchVersion, BrokenVersion, or OSError.
+
+    like: a registry in hand; see registry.packed.unpack.
+    """
     content = versions.load_part(folder, version, RULEBOOK)
     try:
         rulebook = rules.unpack(content)
     except ValueError as error:
         raise BrokenVersion(f"the rulebook of version {version}: {error}") from error
-    return Configuration(effective(versions.load(folder, version), rulebook), rulebook)
+    return Configuration(effective(versions.load(folder, version, like), rulebook), rulebook)

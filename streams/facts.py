@@ -45,7 +45,7 @@ class FactEngine:
     """
 
     def __init__(self, registry: Registry, now: int, epoch: str = "") -> None:
-        self.now = now
+        self.registry, self.now = registry, now
         self._epoch = epoch
         self._open: dict[Key, Finding] = {}
         self._ended: dict[Key, Finding] = {}  # the last message of each
@@ -82,6 +82,10 @@ class FactEngine:
     def reconfigure(self, registry: Registry, now: int) -> list[Finding]:
         """From ``now`` on, the facts are those of another version."""
         told = self.advance(now)
+        self._ended = {key: last for key, last in self._ended.items() if now - last.arrival < KEPT}
+        if registry.facts is self.registry.facts:
+            self.registry = registry
+            return told
         due = {key for key in self._open if not self._is_true(key)}  # by the calendar, and not told yet
         self._index(registry)
         for key, finding in self._open.items():
@@ -91,7 +95,6 @@ class FactEngine:
                 changed = key not in due or key not in self._rows
             if changed:
                 self._corrected[key] = None
-        self._ended = {key: last for key, last in self._ended.items() if now - last.arrival < KEPT}
         self._schedule()
         return told or self.advance(now)
 

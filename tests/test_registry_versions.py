@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from registry import packed, versions
-from registry.clock import HOUR, SECOND, SystemClock
+from registry.clock import DAY, HOUR, SECOND, SystemClock
 from registry.compile import compile_folder
 from registry.model import FOREVER, Facts, Group, Holding, Points, Registry, Section, Tank
-from tests.build import PointSpec, city_registry, code, make_registry
+from tests.build import PointSpec, city_registry, code, make_facts, make_registry
 
 MINE = Path(__file__).parent / "data" / "mine" / "registry"
 
@@ -25,6 +25,8 @@ def assert_equal(one: Registry, other: Registry) -> None:
     for name, of in columns.items():
         for field in dataclasses.fields(of):
             left, right = (getattr(getattr(each, name), field.name) for each in (one, other))
+            if field.name == "digest":
+                continue  # of the facts that are loaded only
             if isinstance(left, tuple):
                 assert left == right, field.name
             else:
@@ -87,6 +89,18 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path, registry: Registry) ->
     assert_equal(loaded, registry)
     assert loaded.rows == registry.rows
     assert packed.pack(loaded) == packed.pack(registry)
+
+
+def test_facts_that_are_the_same_are_not_loaded_again(tmp_path: Path) -> None:
+    overdue = ("equipment.overdue", "equipment:V-1", "boiler", DAY)
+    first = dataclasses.replace(city_registry(2, 2), facts=make_facts(overdue))
+    versions.save(tmp_path, first)
+    versions.save(tmp_path, dataclasses.replace(first, version="r2", time_zone="Asia/Urumqi"))
+    versions.save(tmp_path, dataclasses.replace(first, version="r3", facts=make_facts()))
+    loaded = versions.load(tmp_path, first.version)
+    assert versions.load(tmp_path, "r2", like=loaded).facts is loaded.facts
+    assert versions.load(tmp_path, "r2", like=first).facts is not loaded.facts
+    assert len(versions.load(tmp_path, "r3", like=loaded).facts) == 0
 
 
 def test_a_loaded_registry_cannot_be_changed(tmp_path: Path) -> None:

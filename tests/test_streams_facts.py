@@ -142,18 +142,21 @@ STRETCHES = st.dictionaries(
         for (subject, record), (begins, ends) in rows.items()
     ]
 )
-STORIES = st.lists(st.tuples(st.integers(0, 3), st.none() | STRETCHES, st.booleans()), max_size=10)
+SAME = "same"
+"""An edit of something else: the facts are the very same object."""
+EDITS = st.none() | st.just(SAME) | STRETCHES
+STORIES = st.lists(st.tuples(st.integers(0, 3), EDITS, st.booleans()), max_size=10)
 
 
 @given(STRETCHES, STORIES, st.sampled_from((1, 2, 1000)))
 def test_what_is_open_is_what_is_true_however_often_it_is_restarted(
     first: list[tuple[str, str, int, int]],
-    story: list[tuple[int, list[tuple[str, str, int, int]] | None, bool]],
+    story: list[tuple[int, list[tuple[str, str, int, int]] | str | None, bool]],
     batch: int,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BATCH", batch)
-        now, rows = 0, first
+        now, rows, version = 0, first, "v1"
         engine, twin = FactEngine(registry(*rows), 0), FactEngine(registry(*rows), 0)
         told: dict[str, Finding] = {}
         open_: set[tuple[str, int]] = set()
@@ -175,11 +178,16 @@ def test_what_is_open_is_what_is_true_however_often_it_is_restarted(
             now += step
             if edit is None:
                 hear(engine.advance(now), twin.advance(now))
+            elif isinstance(edit, str):
+                version = "v2"
+                other = replace(engine.registry, version=version)
+                hear(engine.reconfigure(other, now), twin.reconfigure(registry(*rows, version=version), now))
             else:
                 rows = edit
-                hear(engine.reconfigure(registry(*rows), now), twin.reconfigure(registry(*rows), now))
+                other = registry(*rows, version=version)
+                hear(engine.reconfigure(other, now), twin.reconfigure(other, now))
             if restart:
-                engine = FactEngine.restore(registry(*rows), engine.snapshot())
+                engine = FactEngine.restore(registry(*rows, version=version), engine.snapshot())
             assert engine.next_deadline() == twin.next_deadline()
         while (due := engine.next_deadline()) is not None and due <= now + 1:
             now = due
