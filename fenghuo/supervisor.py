@@ -5,6 +5,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -126,7 +127,8 @@ class Supervisor:
     """All that `fenghuo serve` starts.
 
     The registry is compiled here, so that a large one never delays an alert, and what goes wrong with it
-    leaves the running version in force.
+    leaves the running version in force. A start goes on with the version that was in force, if there is one:
+    a city's takes half a minute to compile, and nobody is to be unguarded for that.
 
     Raises:
         JournalLocked: another one runs with the same data. JournalDamaged: the journal cannot be read.
@@ -141,6 +143,7 @@ class Supervisor:
         self._settings = settings
         self._broker: Mosquitto | Iotcore | None = None
         self._broker_not_before = 0.0
+        self._broker_lock = threading.Lock()  # its accounts change while it may be starting
         self._secret: dict[str, str] = {}
         self._saved: int | None = None  # process id of the broker that has saved our session
         last_time = self._last_time()  # first: where another holds the journal, nothing of its is touched
@@ -152,7 +155,7 @@ class Supervisor:
         self._filled = False
         self._registry: Registry
         self._compiled = -1  # the edit that the registry in hand was compiled of
-        self._compile_first(SystemClock(anchor).now())
+        self._begin(SystemClock(anchor).now())
         database = open_database(settings.data / "desk.sqlite")
         upgrade(database)
         database.dispose()
@@ -178,13 +181,13 @@ class Supervisor:
     async def run(self, stop: asyncio.Event) -> None:
         """Keep everything alive until ``stop`` is set; then end it in the order in which readings flow."""
         comparing = asyncio.create_task(asyncio.to_thread(self._compare_folder))
+        following = asyncio.create_task(self._follow(stop))
         try:
-            while not stop.is_set():
+            while not stop.is_set() and not following.done():
                 self._attempt("broker", self._keep_broker)
                 for child in self.children:
                     self._attempt(child.name, child.keep)
                 self._attempt("watch", self._watch_judge)
-                self._attempt("registry", self._follow_registry)
                 self._attempt("session", self._save_session)
                 self._attempt("log", self._trim_log)
                 with contextlib.suppress(TimeoutError):
@@ -195,6 +198,14 @@ class Supervisor:
             if self._broker is not None:
                 self._broker.stop()
             await comparing
+            await following
+
+    async def _follow(self, stop: asyncio.Event) -> None:
+        """Edits, beside all else: a judge that dies while a city is compiled is started at once."""
+        while not stop.is_set():
+            await asyncio.to_thread(self._attempt, "registry", self._follow_registry)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), WATCH)
 
     def _attempt(self, name: str, work: Callable[[], None]) -> None:
         """Do it; what fails is tried again a moment later, and logged when the reason changes."""
@@ -221,7 +232,8 @@ class Supervisor:
             return
         self._broker_not_before = stopwatch() + BROKER_AGAIN
         try:
-            self._broker.start()
+            with self._broker_lock:
+                self._broker.start()
         except BrokerFailed as error:
             log.error("broker_failed", why=str(error))
         else:
@@ -297,27 +309,40 @@ class Supervisor:
         registry.versions.want(self._settings.versions, version)
         self._registry, self._compiled = compiled, newest
         if self._broker is not None:
-            self._broker.accounts = accounts
-            self._broker.write()
+            with self._broker_lock:
+                self._broker.accounts = accounts
+                self._broker.write()
         if refused is not None:
             raise refused
         self._settings.refused.unlink(missing_ok=True)
 
-    def _compile_first(self, now: int) -> None:
-        """What is wrong with the registry at start leaves the version in force that was, if there was one."""
-        versions = self._settings.versions
+    def _begin(self, now: int) -> None:
+        """With the version that was in force; the registry is compiled here only where there is none."""
+        before = self._in_force()
         try:
             store_tables.upgrade(self._engine)
             self._fill(now)
-            newest = self._store.newest()
-            self._compile()
-            self._tried = (newest, self._seen)
+            if before is None:
+                newest = self._store.newest()
+                self._compile()
+                self._tried = (newest, self._seen)
         except (RegistryErrors, NoRegistry, DatabaseError) as error:
-            wanted = registry.versions.wanted(versions)
-            if wanted is None:
+            if before is None:
                 raise
             self._refuse(str(error))
-            self._registry = registry.versions.load(versions, wanted)
+        if before is not None:
+            self._registry = before
+
+    def _in_force(self) -> Registry | None:
+        """What an earlier run left in force; None if there is none, or none that this Fenghuo can read."""
+        wanted = registry.versions.wanted(self._settings.versions)
+        if wanted is None:
+            return None
+        try:
+            return configuration.load(self._settings.versions, wanted).registry
+        except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion) as error:
+            log.warning("version_not_usable", why=str(error))
+            return None
 
     def _refuse(self, mistakes: str) -> None:
         log.error("registry_refused", mistakes=mistakes.splitlines())

@@ -18,6 +18,7 @@ from ingest.journal import Journal, JournalLocked
 from registry import versions
 from registry.compile import compile_source
 from registry.database import open_database, writing
+from registry.mistakes import RegistryErrors
 from registry.store import Change, RegistryStore
 from registry.store_tables import records
 from streams import rulebook_file
@@ -76,6 +77,21 @@ def test_a_second_start_is_refused_before_it_changes_anything(tmp_path: Path) ->
     with Journal(mine.journal, reserve=0), pytest.raises(JournalLocked):
         Supervisor(mine)
     assert wanted(mine) == before
+
+
+def test_a_start_goes_on_with_what_was_in_force_and_follows_the_edits_since(tmp_path: Path) -> None:
+    mine = chosen(tmp_path)
+    Supervisor(mine)
+    before = wanted(mine)
+    edited = rename(mine, "another")
+    again = Supervisor(mine)
+    assert wanted(mine) == before
+    follow(again)
+    assert wanted(mine) == edited
+    [file] = mine.versions.glob(f"{edited}.registry")
+    file.write_bytes(b"of another Fenghuo")
+    Supervisor(mine)
+    assert versions.load(mine.versions, versions.wanted(mine.versions) or "").edit == "li: another"
 
 
 def test_a_fault_of_ours_in_an_edit_leaves_the_version_in_force(
@@ -186,9 +202,10 @@ def test_an_empty_registry_takes_the_folder_and_later_does_not_look_at_it(tmp_pa
     assert in_force(mine) == (edited, "li: edited")
     with capture_logs() as logs:
         again = Supervisor(mine)
+        follow(again)
         again._compare_folder()
     assert in_force(mine) == (edited, "li: edited"), "the folder still says what it said at first"
-    assert [log["event"] for log in logs] == ["registry_folder_differs"]
+    assert [log["event"] for log in logs] == ["registry_compiled", "registry_folder_differs"]
     assert first != edited
     assert rename(mine, "第1厂") == first
     with capture_logs() as logs:
@@ -202,7 +219,7 @@ def test_an_empty_registry_without_a_folder_is_said_and_one_with_content_needs_n
     with pytest.raises(NoRegistry, match="registry import"):
         Supervisor(without)
     Supervisor(mine)
-    assert Supervisor(without)._registry.version == wanted(mine)
+    assert Supervisor(without)._registry.version == versions.wanted(mine.versions)
 
 
 def test_a_registry_that_has_mistakes_or_cannot_be_read_leaves_the_version_that_was(
@@ -216,13 +233,19 @@ def test_a_registry_that_has_mistakes_or_cannot_be_read_leaves_the_version_that_
     with writing(engine) as connection:
         connection.execute(records.update().where(records.c.kind == "point").values(body='{"point": "P"}'))
     watching = Supervisor(mine)
+    follow(watching)
     assert watching._registry.version == before
     assert "point: is empty" not in mine.refused.read_text("utf-8")
     assert "gateway: is empty" in mine.refused.read_text("utf-8")
+    [file] = mine.versions.glob("*.registry")
+    good = file.read_bytes()
+    file.write_bytes(good[:-1])
+    with pytest.raises(RegistryErrors, match="gateway"):  # neither what was in force nor anything else
+        Supervisor(mine)
+    file.write_bytes(good)
     monkeypatch.setattr(supervisor, "open_database", partial(open_database, busy=0.01))
-    with writing(engine):
+    with writing(engine):  # by an import, say
         assert Supervisor(mine)._registry.version == before
-    assert "locked" in mine.refused.read_text("utf-8")
     engine.dispose()
 
 
