@@ -108,6 +108,7 @@ class Judge:
         ) = 0.0
         self._values: LastValues | None = None
         self._loader = ThreadPoolExecutor(max_workers=1)
+        self._unfit = ""  # a version that the engine failed over: not tried again by this process
         self._coming: tuple[str, Future[Configuration]] | None = None
 
         self._begin_journal()
@@ -453,15 +454,25 @@ class Judge:
     def _reconfigure(self, now: int) -> str:
         """Put a newly wanted registry version in force; why a wanted one is not, "" if it is."""
         try:
-            refused = "a changed registry was refused" if self._settings.refused.exists() else ""
             wanted = registry.versions.wanted(self._settings.versions)
-            if wanted is not None and wanted != self._registry.version and not self._disk.journal_failed:
-                coming = self._load(wanted)
+            if wanted is not None and wanted != self._registry.version:
+                if wanted == self._unfit:
+                    return f"the engine failed over version {wanted}"
+                coming = None if self._disk.journal_failed else self._load(wanted)
                 if coming is not None:
                     self._put_in_force(coming, now)
+            return self._refused()
         except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion, OSError) as error:
             return str(error)
-        return refused
+
+    def _refused(self) -> str:
+        """The first mistake for which the supervisor refused an edit or a rulebook; "" if there is none."""
+        try:
+            mistakes = self._settings.refused.read_text("utf-8").splitlines()
+        except FileNotFoundError:
+            return ""
+        more = f" (+ {len(mistakes) - 1})" if len(mistakes) > 1 else ""
+        return f"{mistakes[0] if mistakes else 'refused'}{more}"
 
     def _load(self, version: str) -> Configuration | None:
         """The configuration, once it is loaded; a city's takes a second, in which readings go on being judged.
@@ -478,10 +489,16 @@ class Judge:
         return task.result()
 
     def _put_in_force(self, coming: Configuration, now: int) -> None:
-        listening, compiled = self._listening(now), coming.registry
-        if not self._write() or not self._append([Round(now, listening, version=compiled.version)]):
+        compiled = coming.registry
+        round_ = Round(now, self._listening(now), version=compiled.version)
+        if not self._write() or not self._append([round_]):
             return
-        self._found(self._engine.reconfigure(coming, now, listening))
+        self._engine, found, fault = recovery.reconfigure(self._engine, coming, round_)
+        self._found(found)
+        if fault:
+            self._unfit = compiled.version
+            self._found(self._engine_failed(now, fault))
+            return
         self._desk.set_registry(compiled)
         self._assembler.set_registry(compiled)
         self._values = None

@@ -35,8 +35,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 class Recovered(NamedTuple):
     """What a judge goes on from.
 
-    findings: those of rounds that the desk has not absorbed, in their order. faults: times of rounds that
-    the engine failed over, µs, and why. snapshot: the offset of the snapshot that was used, 0 for none.
+    findings: those of rounds that the desk has not absorbed, in their order. faults: times of rounds and
+    versions that the engine failed over, µs, and why. snapshot: the offset of the snapshot that was used, 0 for none.
     lost: gaps in the journal.
     """
 
@@ -85,13 +85,12 @@ def recover(
         if engine is None:
             engine = Evaluator(_version(folder, offset, versions), round_.time, epoch)
         if round_.version is not None:
-            found = engine.reconfigure(
-                configuration.load(versions, round_.version, engine.registry), round_.time, round_.listening
-            )
+            coming = configuration.load(versions, round_.version, engine.registry)
+            engine, found, fault = reconfigure(engine, coming, round_)
         else:
             found, fault = evaluate(engine, round_)
-            if fault and offset > absorbed:
-                faults.append((round_.time, fault))
+        if fault and offset > absorbed:
+            faults.append((round_.time, fault))
         if offset > absorbed:
             findings += found
         elif not used:
@@ -130,6 +129,21 @@ def evaluate(engine: Evaluator, round_: Round) -> tuple[list[Finding], str]:
     except Exception as error:
         log.exception("round_not_judged", time=round_.time)
         return engine.salvage(), f"{type(error).__name__}: {error}"
+
+
+def reconfigure(
+    engine: Evaluator, coming: Configuration, round_: Round
+) -> tuple[Evaluator, list[Finding], str]:
+    """The engine under another version, and what that gives; or as it was, and the fault for which it stays so.
+
+    That is the same in life and in every replay: a version over which the engine fails must not end the judging.
+    """
+    was, before = engine.configuration, engine.snapshot()
+    try:
+        return engine, engine.reconfigure(coming, round_.time, round_.listening), ""
+    except Exception as error:
+        log.exception("version_not_in_force", version=coming.registry.version, time=round_.time)
+        return Evaluator.restore(was, before), [], f"{type(error).__name__}: {error}"
 
 
 def _version(folder: Path, offset: int, versions: Path) -> Configuration:

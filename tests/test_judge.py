@@ -17,6 +17,8 @@ from ingest.broker import free_port
 from ingest.message import Message
 from registry.database import open_database, reading
 from streams import configuration
+from streams.facts import FactEngine
+from streams.finding import Phase
 from tests.build import RULEBOOK, PointSpec, code, make_registry
 
 TOPIC = f"fenghuo/v1/{code(1)}/gw1"
@@ -69,6 +71,46 @@ def test_nothing_is_acknowledged_before_all_of_it_is_in_the_journal(
     assert len(acknowledged) == 1, "nothing was found: it waits for others"
     assert judge._write()
     assert acknowledged[1:] == [(1, 3)]
+
+
+def test_a_version_over_which_the_engine_fails_leaves_the_one_in_force_and_ends_nothing(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = judge._registry.version
+    judge._absorb([readings(judge, 1, P1=60.0)], judge._now())
+    other = make_registry([PointSpec(id="P1", H=70.0)], version="r2")
+    wanted = configuration.save(judge._settings.versions, other, RULEBOOK)
+    registry.versions.want(judge._settings.versions, wanted)
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("injected")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(FactEngine, "reconfigure", fail)  # after the points have taken the new version
+        why = ""
+        while not why:  # it is loaded beside
+            why = judge._reconfigure(judge._now())
+        assert wanted in why
+        assert judge._registry.version == before
+        found = [finding.rule for finding in judge._pending]
+        assert found == ["limit.high", "system.engine", "system.engine"]
+        offset = judge._journal.last_offset
+        assert judge._reconfigure(judge._now()) == why
+        assert judge._journal.last_offset == offset, "not tried again and again"
+        judge._absorb([readings(judge, 2, P1=5.0)], judge._now())
+        assert [finding.phase for finding in judge._pending][3:] == [Phase.ENDED]
+        judge._journal.close()
+        again = Judge(judge._settings)
+        assert again._registry.version == before, "as in life"
+        again._collector.close()
+        again._journal.close()
+        again._lasting.dispose()
+
+
+def test_what_was_refused_is_said_with_its_first_mistake(judge: Judge) -> None:
+    assert judge._reconfigure(judge._now()) == ""
+    judge._settings.refused.write_text("rulebook.yaml:3: no tier V\npoint P1: H is below L\n", "utf-8")
+    assert judge._reconfigure(judge._now()) == "rulebook.yaml:3: no tier V (+ 1)"
 
 
 def test_no_snapshot_is_beyond_what_a_power_cut_may_undo_of_the_desk(
