@@ -31,14 +31,14 @@ def run(quick: bool = False) -> dict[str, Any]:
     enterprises, guarded, points, equipment = (2000, 20, 50, 5000) if quick else (130_000, 503, 200, 300_000)
     figures: dict[str, Any] = {}
 
-    def timed(figure: str, work: Callable[[], T]) -> T:
+    def timed(figure: str, work: Callable[..., T], *of: object) -> T:
         begun = stopwatch()
-        result = work()
+        result = work(*of)
         figures[figure] = stopwatch() - begun
         return result
 
-    with tempfile.TemporaryDirectory(dir=Path("build")) as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(dir=Path("build")) as temporary:
+        folder = Path(temporary)
         codes = write(folder / "registry", enterprises, guarded, points, equipment)
         engine = open_database(folder / "registry.sqlite")
         store_tables.upgrade(engine)
@@ -56,19 +56,12 @@ def run(quick: bool = False) -> dict[str, Any]:
         timed("an edit of one point, s", lambda: edit("point", f"{codes[0]}/P0", H="26"))
         timed("an edit of a person, everything checked, s", lambda: edit("person", "p3", name="王五"))
         source = timed("read and check at start, s", store.load)
-        compiled = timed("compile at start, s", lambda: compile_source(source))
+        compiled = timed("compile at start, s", compile_source, source)
         rulebook = rulebook_file.shipped()
         versions = folder / "versions"
-        timed("save at start, s", lambda: configuration.save(versions, compiled, rulebook))
-        edit("point", f"{codes[0]}/P1", H="26")
-        source = timed("supervisor after an edit: read, s", store.load)
-        compiled = timed("supervisor after an edit: compile, s", lambda: compile_source(source))
-        version = timed(
-            "supervisor after an edit: save, s", lambda: configuration.save(versions, compiled, rulebook)
-        )
-        engine.dispose()
-        coming = timed("judge after an edit: load, s", lambda: configuration.load(versions, version))
-        evaluator = Evaluator(coming, NOW)
+        version = timed("save at start, s", configuration.save, versions, compiled, rulebook)
+        in_force = timed("judge at start: load, s", configuration.load, versions, version)
+        evaluator = Evaluator(in_force, NOW)
         facts, told = 0, evaluator.advance(NOW)
         begun = stopwatch()
         while told:
@@ -76,10 +69,37 @@ def run(quick: bool = False) -> dict[str, Any]:
             told = evaluator.advance(evaluator.now + 1)
         figures["facts that are true at first"] = facts
         figures["telling 1,000 facts, ms"] = (stopwatch() - begun) * 1e6 / max(facts, 1)
-        timed(
-            "judge after an edit: put in force, s",
-            lambda: evaluator.reconfigure(coming, evaluator.now + SECOND),
-        )
+        edits = {
+            "a point": lambda: edit("point", f"{codes[0]}/P1", H="26"),
+            "an inspection": lambda: edit("inspections", f"{codes[0]}/I-0", result="failed"),
+        }
+        for name, work in edits.items():
+            work()
+            source = timed(f"supervisor after an edit of {name}: read, s", store.load)
+            compiled = timed(f"supervisor after an edit of {name}: compile, s", compile_source, source)
+            version = timed(
+                f"supervisor after an edit of {name}: save, s",
+                configuration.save,
+                versions,
+                compiled,
+                rulebook,
+            )
+            coming = timed(
+                f"judge after an edit of {name}: load beside, s",
+                configuration.load,
+                versions,
+                version,
+                in_force.registry,
+            )
+            timed(f"judge after an edit of {name}: snapshot before, s", evaluator.snapshot)
+            timed(
+                f"judge after an edit of {name}: put in force, s",
+                evaluator.reconfigure,
+                coming,
+                evaluator.now + SECOND,
+            )
+            in_force = coming
+        engine.dispose()
         figures["compiled facts"] = len(compiled.facts)
     figures["memory of it all, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     return figures
