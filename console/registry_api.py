@@ -14,11 +14,11 @@ from console import scope as scopes
 from console.guard import Refused, not_found
 from console.models import NO_NUL, Model, Time
 from registry.clock import Clock
-from registry.files import Data
+from registry.files import DEEPEST, Data
 from registry.mistakes import Mistake, RegistryErrors
 from registry.model import Registry
 from registry.records import Record, kinds, owner
-from registry.store import Change, RegistryStore
+from registry.store import Change, Look, RegistryStore
 
 TOGETHER = 500
 """Enterprises whose records are asked for at once."""
@@ -203,13 +203,17 @@ def router(
             raise Refused(403, "nobody", "this token speaks for no person, so it cannot edit the registry")
         mistakes: list[Mistake] = []
         changes = list(_changes(body, mistakes))
-        if not asking.scope.system:
-            for change in changes:
-                _may_edit(asking.scope, store, change, changes)
         try:
             if mistakes:
                 raise RegistryErrors(mistakes)
-            done = store.edit(changes, who=asking.person, why=body.why, now=clock.now(), origin="api")
+            done = store.edit(
+                changes,
+                who=asking.person,
+                why=body.why,
+                now=clock.now(),
+                origin="api",
+                permit=lambda look: _may_edit(asking.scope, look, changes),
+            )
         except RegistryErrors as error:
             return _refused(error)
         if done is None:
@@ -259,16 +263,18 @@ def _changes(body: EditIn, mistakes: list[Mistake]) -> Iterator[Change]:
         yield Change(change.kind, change.key, None if change.remove else fields)
 
 
-def _data(value: Any) -> Data:
+def _data(value: Any, deep: int = 0) -> Data:
     """The texts that a file would hold. Raises ValueError."""
+    if deep > DEEPEST:
+        raise ValueError(f"is nested over {DEEPEST} deep")
     if isinstance(value, bool):
         raise ValueError("has true or false in it")
     if isinstance(value, int | float):
         return json.dumps(value)
     if isinstance(value, list):
-        return [_data(item) for item in value]
+        return [_data(item, deep + 1) for item in value]
     if isinstance(value, dict):
-        return {_text(str(key)): _data(item) for key, item in value.items()}
+        return {_text(str(key)): _data(item, deep + 1) for key, item in value.items()}
     return _text(value) if isinstance(value, str) else ""
 
 
@@ -281,37 +287,40 @@ def _text(value: str) -> str:
     return value
 
 
-def _may_edit(scope: Scope, store: RegistryStore, change: Change, together: list[Change]) -> None:
-    """Raises Refused unless the scope lets this change be made.
+def _may_edit(scope: Scope, look: Look, changes: list[Change]) -> None:
+    """Raises Refused unless the scope lets all of these changes be made.
 
     A cell's: all of the enterprises below it, which stay below it. An enterprise's: what OWN says.
     """
-    code = owner(change.kind, change.key)
-    if not code:
-        raise Refused(
-            403, "forbidden", f"{change.kind} belongs to no enterprise: it needs a token of scope system"
-        )
-    if scope.enterprise is not None:
-        if code != scope.enterprise:
-            raise not_found()
-        fields = OWN.get(change.kind, frozenset())
-        known = store.find(change.kind, change.key) is not None
-        if fields is not None and (change.set is None or not known or not change.set.keys() <= fields):
-            raise Refused(403, "forbidden", f"an enterprise may edit {_own()} of its own, nothing else")
+    if scope.system:
         return
-    there = store.find("enterprise", code)
-    cells = {str(there.body.get("cell", ""))} if there else set()
-    cells |= {
-        str(other.set["cell"])
-        for other in together
-        if (other.kind, other.key) == ("enterprise", code) and other.set and "cell" in other.set
-    }
-    if not cells:
-        raise not_found()
-    if not cells <= scope.cells:
-        if there is None or not scope.covers("", str(there.body.get("cell", ""))):
-            raise not_found()  # and so it is, whether or not others have it
-        raise Refused(403, "forbidden", "the enterprise would lie outside the token's cell")
+    codes = {owner(change.kind, change.key): change.kind for change in changes}
+    if "" in codes:
+        problem = f"{codes['']} belongs to no enterprise: it needs a token of scope system"
+        raise Refused(403, "forbidden", problem)
+    if scope.enterprise is not None:
+        if codes.keys() != {scope.enterprise}:
+            raise not_found()
+        for change in changes:
+            fields = OWN.get(change.kind, frozenset())
+            known = look.find(change.kind, change.key) is not None
+            if fields is not None and (change.set is None or not known or not change.set.keys() <= fields):
+                raise Refused(403, "forbidden", f"an enterprise may edit {_own()} of its own, nothing else")
+        return
+    for code in codes:
+        there = look.find("enterprise", code)
+        cells = {str(there.body.get("cell", ""))} if there else set()
+        cells |= {
+            str(change.set["cell"])
+            for change in changes
+            if (change.kind, change.key) == ("enterprise", code) and change.set and "cell" in change.set
+        }
+        if not cells:
+            raise not_found()
+        if not cells <= scope.cells:
+            if there is None or not scope.covers("", str(there.body.get("cell", ""))):
+                raise not_found()  # and so it is, whether or not others have it
+            raise Refused(403, "forbidden", "the enterprise would lie outside the token's cell")
 
 
 def _own() -> str:

@@ -11,7 +11,9 @@ from typing import Any, Generic, TypeVar, cast
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import ClauseElement, Connection, Dialect, Engine, Insert, Update, create_engine, event
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, ClauseElement, Connection, Dialect, Engine, Insert, Update, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
@@ -34,6 +36,10 @@ class DatabaseBusy(DatabaseError):
 
 class DatabaseUnwritable(DatabaseError):
     """The database cannot be written (full, read-only or broken disk); nothing was done."""
+
+
+class DatabaseTooNew(DatabaseError):
+    """The tables were made by a newer Fenghuo; nothing was done."""
 
 
 # SQLite's primary result codes, and PostgreSQL's SQLSTATEs, by what they mean to us.
@@ -61,7 +67,7 @@ def open_database(where: Path | str, *, busy: float = 5.0, lasting: bool = True)
             see it at once and a killed process loses nothing, but a power cut may undo the newest of them.
     """
     milliseconds = max(1, int(busy * 1000))
-    engine = create_engine(f"sqlite:///{where}" if isinstance(where, Path) else where)
+    engine = create_engine(URL.create("sqlite", database=str(where)) if isinstance(where, Path) else where)
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")
@@ -259,9 +265,24 @@ class Watch(Generic[T]):
         return seen[1]
 
 
+def newest_form(engine: Engine, migrations: Path) -> bool:
+    """Whether the tables have the newest form of the folder of migrations; only looks.
+
+    Raises DatabaseTooNew, or as ``reading``.
+    """
+    with reading(engine) as connection:
+        form = MigrationContext.configure(connection).get_current_revision()
+    scripts = ScriptDirectory(str(migrations))
+    if form not in {None, *(script.revision for script in scripts.walk_revisions())}:
+        raise DatabaseTooNew(f"{engine.url.database} has tables of a newer Fenghuo ({form}): use that one")
+    return form == scripts.get_current_head()
+
+
 def upgrade(engine: Engine, migrations: Path) -> None:
-    """Bring the tables to the newest form by the folder of migrations, in one transaction; does nothing if they
-    have it."""
+    """Bring the tables to the newest form by the folder of migrations, in one transaction; only looks if they
+    have it. Raises DatabaseTooNew, or as ``writing``."""
+    if newest_form(engine, migrations):
+        return
     with writing(engine) as connection:
         config = Config()
         config.set_main_option("script_location", str(migrations).replace("%", "%%"))

@@ -2,10 +2,10 @@
 
 import csv
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -26,10 +26,16 @@ from registry.records import (
     split,
 )
 from registry.source import ENTERPRISE_COLUMNS, DutyEntry, EnterpriseEntry, Entry, PersonEntry, RegistryEntry
-from registry.store import Difference, Edit, RegistryStore
+from registry.store import Difference, Edit, Editing, RegistryStore
 
 Told = Callable[[str, int, int], None]
 """Is told how far it has come: the step, how much of it is done, and of how much (0: not known)."""
+
+Stored: TypeAlias = Mapping[tuple[str, str], tuple[str, str]]
+"""Enterprise and body, as JSON, of records, by kind and key."""
+
+TRIES = 3
+"""So often a folder is judged while others may edit; if each time they did, they wait for the next."""
 
 _Dumper: Any = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
 
@@ -79,24 +85,14 @@ def import_folder(
     told("read", 0, 0)
     reading = Mistakes()
     raw = read_files(folder, reading, some=not replace)
-    skipped: list[Mistake] = []
-    with store.editing() as editing:
-        before = editing.bodies()
-        while True:
-            told("check", 0, 0)
-            records = {(found.kind, found.key): found for found in split(raw)}
-            mistakes = Mistakes()
-            mistakes.found += reading.found
-            staying = [] if replace else _stored(before, records.keys())
-            if check(joined(gather(staying, mistakes), raw), mistakes) is not None:
-                break
-            if not skip_bad:
-                raise RegistryErrors(mistakes.found)
-            raw = _without(raw, mistakes.found)
-            skipped += mistakes.found
-            reading.found.clear()
+
+    def judged(before: Stored) -> tuple[list[Difference], Sequence[Mistake]]:
+        told("check", 0, 0)
+        left, skipped = _judged(before, raw, reading.found, replace=replace, skip_bad=skip_bad)
         told("compare", 0, 0)
-        differences = _differences(before, records.values(), remove=replace)
+        return _differences(before, left, remove=replace), skipped
+
+    def written(editing: Editing, differences: list[Difference], skipped: Sequence[Mistake]) -> Imported:
         edit = editing.write(
             differences,
             who=who,
@@ -105,11 +101,19 @@ def import_folder(
             origin=origin,
             told=lambda done: told("write", done, len(differences)),
         )
-    added = sum(one.old is None for one in differences)
-    removed = sum(one.new is None for one in differences)
-    return Imported(
-        edit, added, len(differences) - added - removed, removed, RegistryErrors(skipped).mistakes
-    )
+        added = sum(one.old is None for one in differences)
+        removed = sum(one.new is None for one in differences)
+        return Imported(edit, added, len(differences) - added - removed, removed, tuple(skipped))
+
+    for _ in range(TRIES):
+        with store.looking() as look:
+            newest, before = look.newest(), look.bodies()
+        outcome = judged(before)
+        with store.editing() as editing:
+            if editing.newest() == newest:
+                return written(editing, *outcome)
+    with store.editing() as editing:
+        return written(editing, *judged(editing.bodies()))
 
 
 def differs(store: RegistryStore, folder: Path) -> bool:
@@ -118,25 +122,37 @@ def differs(store: RegistryStore, folder: Path) -> bool:
     records = split(read_files(folder, mistakes))
     if mistakes.found:
         raise RegistryErrors(mistakes.found)
-    before = {
-        (found.kind, found.key): (found.enterprise, encode(found.body))
-        for kind in kinds()
-        for found in store.records(kind)
-    }
+    with store.looking() as look:
+        before = look.bodies()
     return bool(_differences(before, records, remove=True))
 
 
-def _stored(
-    before: dict[tuple[str, str], tuple[str, str]], named: Collection[tuple[str, str]]
-) -> Iterable[Record]:
+def _judged(
+    before: Stored, raw: Raw, unreadable: Sequence[Mistake], *, replace: bool, skip_bad: bool
+) -> tuple[Collection[Record], Sequence[Mistake]]:
+    """The records of a folder that has no mistake beside what stays; and what was left out for that."""
+    mistakes = Mistakes()
+    mistakes.found += unreadable
+    skipped: list[Mistake] = []
+    while True:
+        records = {(found.kind, found.key): found for found in split(raw)}
+        staying = [] if replace else _staying(before, records.keys())
+        if check(joined(gather(staying, mistakes), raw), mistakes) is not None:
+            return records.values(), RegistryErrors(skipped).mistakes
+        if not skip_bad:
+            raise RegistryErrors(mistakes.found)
+        raw = _without(raw, mistakes.found)
+        skipped += mistakes.found
+        mistakes = Mistakes()
+
+
+def _staying(before: Stored, named: Collection[tuple[str, str]]) -> Iterable[Record]:
     for (kind, key), (enterprise, body) in before.items():
         if (kind, key) not in named:
             yield Record(kind, key, enterprise, decode(body))
 
 
-def _differences(
-    before: dict[tuple[str, str], tuple[str, str]], records: Iterable[Record], *, remove: bool
-) -> list[Difference]:
+def _differences(before: Stored, records: Iterable[Record], *, remove: bool) -> list[Difference]:
     """What must change so that these records are there, and with ``remove`` no others."""
     differences = []
     named = set()
@@ -225,7 +241,10 @@ def export_folder(store: RegistryStore, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty: name a folder that is new")
-    bodies = {kind: [found.body for found in store.records(kind)] for kind in kinds()}
+    bodies: dict[str, list[Body]] = {kind: [] for kind in kinds()}
+    with store.looking() as look:
+        for (kind, _), (_, stored) in sorted(look.bodies().items()):
+            bodies[kind].append(decode(stored))
     [settings] = bodies["settings"] or [{}]
     _write_yaml(folder / "registry.yaml", _in_order(settings, RegistryEntry))
     _write_yaml(folder / "people.yaml", [_in_order(body, PersonEntry) for body in bodies["person"]])

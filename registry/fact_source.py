@@ -33,7 +33,18 @@ EARLIEST, LATEST = date(1900, 1, 1), date(2199, 12, 31)
 # ---- values ----------------------------------------------------------------------------------------
 
 
+def _iso(value: object) -> object:
+    """A day or a time as Excel writes it, 2026/1/5 8:00, in the form of ISO 8601; anything else as it is."""
+    shape = r"(\d{4})/(\d\d?)/(\d\d?)(?: (\d\d?)(:.*))?"
+    match = re.fullmatch(shape, value, re.ASCII) if isinstance(value, str) else None
+    if not match:
+        return value
+    day = f"{match[1]}-{match[2]:0>2}-{match[3]:0>2}"
+    return f"{day} {match[4]:0>2}{match[5]}" if match[4] else day
+
+
 def _day(value: object) -> date:
+    value = _iso(value)
     if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
         try:
             day = date.fromisoformat(value)
@@ -45,6 +56,7 @@ def _day(value: object) -> date:
 
 
 def _moment(value: object) -> datetime:
+    value = _iso(value)
     shape = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?"
     if isinstance(value, str) and re.fullmatch(shape, value, re.ASCII):
         try:

@@ -186,22 +186,25 @@ class FileReader:
         header: list[str] = []
         rows: list[list[str]] = []
         places: list[tuple[str, int]] = []
-        line, sound = 1, True
+        line, width, sound = 1, 0, True
         try:
             for cells in reader:
                 start, line = line, reader.line_num + 1
                 if not any(cells):
                     continue
                 if not header:
+                    width = len(cells)
                     header = [cell.strip() for cell in cells]
+                    while len(header) > 1 and not header[-1]:  # Excel adds empty columns
+                        header.pop()
                     if not self._header(name, start, header, table.columns, required):
                         return False
-                elif len(cells) != len(header):
+                elif len(cells) != width or any(cells[len(header) :]):
                     self._add(name, start, "", f"has {len(cells)} cells", f"{len(header)}, like the header")
                     table.left_out.add((name, start))
                     sound = False
                 else:
-                    rows.append(cells)
+                    rows.append(cells[: len(header)])
                     places.append((name, start))
                     if len(rows) == _TOGETHER:
                         table.append(header, rows, places)
@@ -304,7 +307,8 @@ class FileReader:
         self._node(aside, next(events), events, ())
 
     def _not_yaml(self, name: str, line: int, problem: str) -> None:
-        self._add(name, line, "", f"is not YAML: {problem}", "YAML; text with : # or quotes in it quoted")
+        expected = "YAML; blanks, not tabs; text with : # % or quotes in it quoted"
+        self._add(name, line, "", f"is not YAML: {problem}", expected)
 
 
 def spell(place: Place) -> str:

@@ -1,6 +1,7 @@
 """Reading a registry folder: its files as texts, each with the place that it has in its file."""
 
 from collections.abc import Iterable, Mapping
+from csv import field_size_limit
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -22,6 +23,13 @@ FILES = (
     *(name for name, _ in LISTS.values()),
     *("points.csv", "cells.csv", "enterprises.csv", "points"),
 )
+
+
+SHEETS = (".csv", ".xlsx", ".xls", ".et")
+"""Endings of what Excel and WPS write."""
+
+field_size_limit(1 << 24)
+"""Characters of a cell of a CSV file: the boundary of a district has many more than the usual 131,072."""
 
 
 def read(folder: Path) -> Source:
@@ -92,8 +100,12 @@ def _strangers(folder: Path, mistakes: Mistakes) -> bool:
         return False
     for name in names:
         likely = get_close_matches(name.lower(), ours, 1, 0.85)
+        if name.lower().endswith(SHEETS):  # a copy, or not saved as CSV
+            likely += [our for our in ours if our.endswith(".csv") and name.lower().startswith(our[:-4])]
         if likely and name not in ours and not _aside(name):
             mistakes.add(name, 1, "", "is not read", f"the name {likely[0]}, or one unlike it")
+    if not mistakes.found and not set(names) & set(ours):
+        mistakes.add(str(folder), 1, "", "has no file of a registry", f"some of {', '.join(ours)}")
     points = folder / "points"
     if points.exists() and not points.is_dir():
         mistakes.add("points", 1, "", "is not read", "a folder of CSV files")

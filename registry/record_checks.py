@@ -165,9 +165,12 @@ class RecordChecks:
                 self._add("pipelines", row, "leak", f"is {leak:g}", "a share of the flow, below 1")
 
     def chemicals(self) -> None:
-        """What GB 18218 speaks of can be weighed, and a declaration has its day."""
-        names = ("name", "id", "cas", "category", "critical", "declared", "declared_on")
-        for row, (name, id_, cas, symbols, critical, declared, day) in enumerate(
+        """What GB 18218 speaks of can be weighed, by a quantity that is known, and a declaration has its day."""
+        tanks: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for enterprise, chemical, tank, shape in self._rows("tanks", "enterprise", "chemical", "id", "shape"):
+            tanks.setdefault((enterprise, chemical), []).append((tank, shape))
+        names = ("enterprise", "name", "id", "cas", "category", "critical", "declared", "declared_on")
+        for row, (enterprise, name, id_, cas, symbols, critical, declared, day) in enumerate(
             self._rows("chemicals", *names)
         ):
             measure = major_hazard.measure(cas, name or id_ or "", symbols)
@@ -181,10 +184,27 @@ class RecordChecks:
             ):
                 expected = "its symbols of GB 18218-2018 table 2 (which give beta), or none in critical"
                 self._add("chemicals", row, "category", "is missing", expected)
+            if weighed and critical != float("inf") and not self._given("chemicals", row, "maximum"):
+                self._maximum(row, tanks.get((enterprise, id_), []))
             if declared == declared and day is None and not self._given("chemicals", row, "declared_on"):
                 self._add("chemicals", row, "declared_on", "is missing", "the day of the declaration")
             if day is not None and declared != declared and not self._given("chemicals", row, "declared"):
                 self._add("chemicals", row, "declared", "is missing", "tonnes, as declared_on is given")
+
+    def _maximum(self, row: int, tanks: Sequence[tuple[str, str]]) -> None:
+        """Without a design maximum something else tells it: q of GB 18218 is never 0 for want of a figure."""
+        weights = ", ".join(id_ for id_, shape in tanks if shape == "weight")
+        expected = "the design maximum in t (GB 18218-2018, 4.2.2)"
+        if weights:
+            self._add(
+                "chemicals",
+                row,
+                "maximum",
+                "is missing",
+                f"{expected}: a weight says none, as that of {weights}",
+            )
+        elif not tanks and not self._given("chemicals", row, "permitted", "declared"):
+            self._add("chemicals", row, "maximum", "is missing", f"{expected}, or permitted, or declared")
 
     def tanks(self) -> None:
         """A tank has its chemical, its point and all that its shape needs."""

@@ -1,8 +1,8 @@
 """Records: a registry in pieces, each with its kind, its key and the texts that a file would hold."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
@@ -58,40 +58,64 @@ def columns(kind: str) -> Mapping[str, Column] | None:
 
 def record(kind: str, body: Body) -> Record:
     """The record that this is by what it says; what says nothing is left out."""
-    said = (
-        {name: value for name, value in body.items() if value not in ("", [], {})}
-        if kind != "settings"
-        else body
-    )
-    match kind:
-        case "settings":
-            return Record(kind, SETTINGS, "", said)
-        case "cell" | "person":
-            return Record(kind, text(said.get("id")), "", said)
-        case "enterprise":
-            code = text(said.get("code"))
-            return Record(kind, code, code, said)
-        case "duty":
-            place = text(said.get("place"))
-            parts = [text(said.get(name)) for name in ("place", "person", "hours", "weekdays")]
-            owner = place if credit.check(place) is None else ""
-            return Record(kind, " ".join(filter(None, parts)), owner, said)
-    names = ("enterprise", "point") if kind == "point" else fact_source.TABLES[kind].key
-    known = columns(kind) or {}
+    if kind == "settings":
+        return Record(kind, SETTINGS, "", body)
+    said = {name: value for name, value in body.items() if value not in ("", [], {})}
+    if kind == "cell" and not isinstance(said.get("area", ""), str):
+        said["area"] = _geojson(said["area"])
+    names = key_fields(kind)
     parts = [text(said.get(name)) for name in names]
-    whole = all(part or not known[name].required for name, part in zip(names, parts, strict=True))
-    return Record(kind, "/".join(parts) if whole else "", text(said.get("enterprise")), said)
+    whole = all(part or not names[name] for name, part in zip(names, parts, strict=True))
+    key = _between(kind).join(filter(None, parts) if kind == "duty" else parts) if whole else ""
+    return Record(kind, key, owner(kind, key), said)
+
+
+@cache
+def key_fields(kind: str) -> Mapping[str, bool]:
+    """The fields that a key is made of, in this order, and whether each of them must be said."""
+    if kind in fact_source.TABLES:
+        table = fact_source.TABLES[kind]
+        return {name: table.columns[name].required for name in table.key}
+    return _KEYS[kind]
+
+
+_KEYS: Mapping[str, Mapping[str, bool]] = {
+    "settings": {},
+    "cell": {"id": True},
+    "person": {"id": True},
+    "duty": {"place": True, "person": True, "hours": False, "weekdays": False},
+    "enterprise": {"code": True},
+    "point": {"enterprise": True, "point": True},
+}
+
+
+def missing_of_key(found: Record, key: str) -> dict[str, str]:
+    """What the record does not say itself of the fields that its key is made of, and what the key says of each."""
+    names = key_fields(found.kind)
+    said = dict(zip(names, key.split(_between(found.kind)), strict=False))
+    return {name: said.get(name, "") for name in names if names[name] and not text(found.body.get(name))}
+
+
+def _between(kind: str) -> str:
+    """What is between the parts of a key."""
+    return " " if kind == "duty" else "/"
+
+
+def _geojson(nested: Data) -> str:
+    """A nested geometry as the text that is kept of it; what is none is told where it is checked."""
+    try:
+        return area(nested)
+    except PydanticCustomError:
+        return msgspec.json.encode(nested).decode()
 
 
 def owner(kind: str, key: str) -> str:
     """The enterprise that a record of this key belongs to; "" if to none."""
+    first = key.partition(_between(kind))[0]
     if kind == "duty":
-        place = key.partition(" ")[0]
-        return place if credit.check(place) is None else ""
-    names = fact_source.TABLES[kind].key if kind in fact_source.TABLES else ()
-    if kind in ("enterprise", "point") or names[:1] == ("enterprise",):
-        return key.partition("/")[0]
-    return ""
+        return first if credit.check(first) is None else ""
+    known = kind in _KEYS or kind in fact_source.TABLES
+    return first if known and next(iter(key_fields(kind)), "") in ("enterprise", "code") else ""
 
 
 def encode(body: Body) -> str:
@@ -122,9 +146,6 @@ def _cells(data: Data, parent: str) -> Iterator[Record]:
     """The nested grid, a record for each cell."""
     for _, entry in mappings(data):
         flat = {key: value for key, value in entry.items() if key != "children"}
-        if "area" in flat:
-            with suppress(PydanticCustomError):  # a mistake, told where it is checked
-                flat["area"] = area(flat["area"])
         yield record("cell", {**flat, "parent": parent})
         yield from _cells(entry.get("children", ""), text(entry.get("id")))
 

@@ -12,7 +12,7 @@ from registry.checks import Source, check, spliced
 from registry.database import Watch, execute_many, reading, writing
 from registry.files import Data
 from registry.mistakes import Mistakes, RegistryErrors
-from registry.records import Body, Record, decode, encode, gather, kinds, record
+from registry.records import Body, Record, decode, encode, gather, kinds, missing_of_key, record
 from registry.store_tables import changes as changes_table
 from registry.store_tables import edits as edits_table
 from registry.store_tables import records as records_table
@@ -75,17 +75,29 @@ class Difference(NamedTuple):
     new: str | None
 
 
-class Editing:
-    """A transaction that changes the registry."""
+class Look:
+    """One consistent look at the registry."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    def newest(self) -> int:
+        """The number of the newest edit; 0 if the registry is empty."""
+        return _newest(self._connection)
+
+    def find(self, kind: str, key: str) -> Record | None:
+        """One record; None if there is none."""
+        return _find(self._connection, kind, key)
 
     def bodies(self) -> dict[tuple[str, str], tuple[str, str]]:
         """Enterprise and body, as JSON, of all records, by kind and key."""
         table = records_table.c
         rows = self._connection.execute(select(table.kind, table.key, table.enterprise, table.body))
         return {(kind, key): (enterprise, body) for kind, key, enterprise, body in rows}
+
+
+class Editing(Look):
+    """A transaction that changes the registry: nobody else does meanwhile."""
 
     def write(
         self,
@@ -100,7 +112,7 @@ class Editing:
         """Write an edit whose outcome has been checked; None if it changes nothing. ``told``: rows written."""
         if not differences:
             return None
-        edit = Edit(_newest(self._connection) + 1, now, who, why, origin)
+        edit = Edit(self.newest() + 1, now, who, why, origin)
         self._connection.execute(
             insert(edits_table).values(id=edit.id, time=now, who=who, why=why, origin=origin)
         )
@@ -137,19 +149,38 @@ class RegistryStore:
         self._loaded: tuple[int, Source] | None = None  # what was loaded last, and its newest edit
 
     @contextmanager
+    def looking(self) -> Iterator[Look]:
+        """A transaction that only reads, and keeps nobody from editing."""
+        with reading(self._engine) as connection:
+            yield Look(connection)
+
+    @contextmanager
     def editing(self) -> Iterator[Editing]:
         """A transaction for an edit that its caller checks; nothing is done if an exception leaves it."""
         with writing(self._engine) as connection:
             yield Editing(connection)
 
-    def edit(self, changes: Sequence[Change], *, who: str, why: str, now: int, origin: str) -> Edit | None:
+    def edit(
+        self,
+        changes: Sequence[Change],
+        *,
+        who: str,
+        why: str,
+        now: int,
+        origin: str,
+        permit: Callable[[Look], None] = lambda _: None,
+    ) -> Edit | None:
         """Make these changes in one edit; None if they change nothing.
+
+        Args:
+            permit: judges, by what is there just before the edit, whether it may be made, and raises if not.
 
         Raises:
             RegistryErrors: what would be is no registry. All mistakes; nothing was done.
         """
         mistakes = Mistakes()
         with self.editing() as editing:
+            permit(editing)
             connection = editing._connection
             before: dict[tuple[str, str], Record | None] = {}
             after: dict[tuple[str, str], Record | None] = {}
@@ -161,7 +192,7 @@ class RegistryStore:
                     )
                     continue
                 if name not in before:
-                    before[name] = after[name] = _find(connection, *name)
+                    before[name] = after[name] = editing.find(*name)
                 after[name] = _changed(change, after[name], mistakes)
             differences = [
                 Difference(kind, key, (new or old or _NOTHING).enterprise, *map(_json, (old, new)))
@@ -205,7 +236,7 @@ class RegistryStore:
         if few and loaded is not None:
             source = spliced(loaded, codes, source, shared=bool(kinds_shared))
         self._loaded = (number, source)
-        return replace(source, edit=f"{newest.who}: {newest.why}" if newest else "")
+        return replace(source, edit=_words(newest, then))
 
     def records(
         self,
@@ -228,8 +259,8 @@ class RegistryStore:
 
     def find(self, kind: str, key: str) -> Record | None:
         """One record; None if there is none."""
-        with reading(self._engine) as connection:
-            return _find(connection, kind, key)
+        with self.looking() as look:
+            return look.find(kind, key)
 
     def history(
         self,
@@ -282,7 +313,14 @@ def _changed(change: Change, before: Record | None, mistakes: Mistakes) -> Recor
         mistakes.add(name, 0, "grid", "is not here", "its cells, each a record of kind cell")
     body = {**(before.body if before else {}), **change.set}
     after = record(change.kind, {field: value for field, value in body.items() if value not in ("", [], {})})
-    if after.key != change.key:
+    missing = missing_of_key(after, change.key)
+    for field, value in missing.items():
+        problem = "is no text" if field in after.body else "is missing"
+        expected = (
+            f"{value!r}: a record says itself what its key says" if value else "a value, and in the key too"
+        )
+        mistakes.add(name, 0, field, problem, expected)
+    if not missing and after.key != change.key:
         mistakes.add(name, 0, "", f"says that it is {after.key!r}", "the key that follows from what it says")
     return after
 
@@ -304,7 +342,7 @@ def _check(
         for (kind, key), old in before.items()
         if (old or after[kind, key] or _NOTHING).enterprise == ""
         and kind not in _LEAVES
-        and not (kind == "person" and old is None)
+        and not (kind == "person" and _can_be_asked_as_before(old, after[kind, key]))
     }
     codes = touched - {""}
     if referred or len(codes) > FEW:
@@ -313,7 +351,20 @@ def _check(
         stored = _of_enterprises(connection, codes, new)
     kept = (found for found in stored if (found.kind, found.key) not in after)
     if check(gather(chain(kept, new), mistakes), mistakes) is None:
+        if not _newest(connection):
+            problem, expected = (
+                "is empty",
+                "`fenghuo registry import FOLDER` before an edit of single records",
+            )
+            mistakes.add("registry", 0, "", problem, expected)
         raise RegistryErrors(mistakes.found)
+
+
+def _can_be_asked_as_before(old: Record | None, new: Record | None) -> bool:
+    """Whether what refers to a person may go on doing so: that asks for no more than somebody with a contact."""
+    return new is not None and (
+        old is None or bool(new.body.get("contacts")) >= bool(old.body.get("contacts"))
+    )
 
 
 def _of_enterprises(
@@ -370,6 +421,14 @@ def _touched(connection: Connection, since: int) -> set[tuple[str, str]]:
     table = changes_table.c
     query = select(table.enterprise, table.kind).where(table.edit > since).distinct()
     return {(enterprise, kind) for enterprise, kind in connection.execute(query)}
+
+
+def _words(newest: Edit | None, then: int) -> str:
+    """Who made the newest edit, and why; and how many it is one of, where there were more since one was loaded."""
+    if newest is None:
+        return ""
+    several = f"edits {then + 1}–{newest.id}, the last: " if 0 < then < newest.id - 1 else ""
+    return f"{several}{newest.who}: {newest.why}"
 
 
 def _edit(connection: Connection, number: int) -> Edit | None:

@@ -48,6 +48,11 @@ changes = Table(
 )
 
 
+def newest_form(engine: Engine) -> bool:
+    """Whether the registry's tables have their newest form; only looks. Raises as ``database.newest_form``."""
+    return database.newest_form(engine, MIGRATIONS)
+
+
 def upgrade(engine: Engine) -> None:
-    """Bring the registry's tables to their newest form; does nothing if they have it. Raises as ``writing``."""
+    """Bring the registry's tables to their newest form. Raises as ``database.upgrade``."""
     database.upgrade(engine, MIGRATIONS)

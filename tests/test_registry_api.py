@@ -253,6 +253,41 @@ def test_who_may_edit_what(town: Town, scope: str, change: dict[str, Any], statu
     assert town.store.newest() == (3 if status == 201 else 2)
 
 
+def test_rights_are_judged_by_where_the_enterprise_lies_when_the_edit_is_made(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editing = RegistryStore.editing
+
+    def raced(self: RegistryStore) -> Any:
+        monkeypatch.setattr(RegistryStore, "editing", editing)
+        move = Change("enterprise", A, {"cell": "west"})
+        town.store.edit([move], who="li", why="moved", now=3, origin="command")
+        return editing(self)
+
+    monkeypatch.setattr(RegistryStore, "editing", raced)
+    assert town.edit("cell:east", P1).status_code == 404
+    assert town.store.newest() == 3
+
+
+def test_a_nested_area_is_kept_as_text(town: Town) -> None:
+    area = {"type": "Polygon", "coordinates": [[[120, 36], [121.5, 36], [121, 37], [120, 36]]]}
+    assert town.edit("system", {"kind": "cell", "key": "east", "set": {"area": area}}).status_code == 201
+    kept = town.get("cell/east", "system").json()["body"]["area"]
+    assert json.loads(kept) == area
+    again = town.edit("system", {"kind": "cell", "key": "east", "set": {"area": kept}})
+    assert (again.status_code, again.json()) == (200, None)
+
+
+@pytest.mark.parametrize("deep", [51, 500])
+def test_what_is_nested_too_deep_is_a_mistake(town: Town, deep: int) -> None:
+    nested: Any = "1"
+    for _ in range(deep):
+        nested = [nested]
+    answer = town.edit("system", {"kind": "enterprise", "key": A, "set": {"units": nested}})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["mistakes"][0]["problem"] == "is nested over 50 deep"
+
+
 def test_an_edit_says_why(town: Town) -> None:
     assert town.edit("system", P1, why="  ").status_code == 422
 

@@ -4,15 +4,70 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from fenghuo.__main__ import app
+from registry.database import open_database, writing
+from registry.store_tables import upgrade
 from tests.build import code
 from tests.folders import write_registry
 
 
 def run(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["registry", *map(str, arguments)])
+
+
+def test_reading_waits_for_nobody_and_changes_nothing(tmp_path: Path) -> None:
+    write_registry(tmp_path / "r", enterprises=1)
+    data = ("--data", tmp_path / "data")
+    assert run("import", tmp_path / "r", *data).exit_code == 0
+    engine = open_database(tmp_path / "data" / "registry.sqlite")
+    with writing(engine):  # as a long import does
+        for reading in (("show", "point"), ("log",), ("export", tmp_path / "out")):
+            result = run(*reading, *data)
+            assert result.exit_code == 0, result.output
+    with writing(engine) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    for command in (("show", "point"), ("remove", "point", "x", "--why", "x")):
+        result = run(*command, *data)
+        assert (result.exit_code, "tables of a newer Fenghuo" in result.stderr) == (2, True), result.output
+    with writing(engine) as connection:
+        connection.execute(text("DELETE FROM alembic_version"))
+    result = run("log", *data)
+    assert (result.exit_code, "those of an older Fenghuo" in result.stderr) == (2, True), result.output
+    engine.dispose()
+
+
+def test_an_empty_registry_is_said_with_the_version_that_goes_on(tmp_path: Path) -> None:
+    data = ("--data", tmp_path / "data")
+    result = run("log", *data)
+    assert (result.exit_code, "fill it with `fenghuo registry import FOLDER" in result.stderr) == (2, True)
+    assert not (tmp_path / "data").exists(), "it only looks"
+    engine = open_database(tmp_path / "registry.sqlite")
+    upgrade(engine)
+    engine.dispose()
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "versions" / "wanted").write_text("V1.R1")
+    for command in (("show", "point"), ("log",), ("export", tmp_path / "out")):
+        result = run(*command, "--data", tmp_path)
+        assert (result.exit_code, "goes on with version V1.R1" in result.stderr) == (2, True), result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_typed_and_shown_is_text(tmp_path: Path) -> None:
+    write_registry(tmp_path / "r", enterprises=1)
+    data = ("--data", tmp_path / "data")
+    assert run("import", tmp_path / "r", *data, "--why", "new\x1b[2Jcity").exit_code == 0
+    said = run("log", *data, "--limit", 1).stdout
+    assert "\x1b" not in said
+    assert "new" in said
+    result = run("set", "point", f"{code(1)}/P1", "place=\udcb1\udcc3", *data, "--why", "typed in GBK")
+    assert (result.exit_code, "is not UTF-8" in result.stderr) == (2, True), result.output
+    assert run("log", "--kind", "pump", *data).exit_code == 2
+    nothing = run("show", "equipment", "--enterprise", code(1), *data)
+    assert (nothing.exit_code, nothing.stdout) == (0, "")
+    assert f"There is no equipment of {code(1)}." in nothing.stderr
 
 
 def test_the_commands(tmp_path: Path) -> None:

@@ -51,6 +51,15 @@ def at(text: str) -> int:
     return round(shanghai.timestamp()) * 1_000_000
 
 
+def test_files_that_excel_saved_say_the_same(folder: Load) -> None:
+    """2026-01-05 08:00 became 2026/1/5 8:00; lines end with CR LF after empty cells; a mark is before them."""
+    before = compile_folder(folder({})).version
+    for name, content in documented_records().items():
+        said = re.sub(r"\b(20\d\d)-0?(\d+)-0?(\d+)\b(?!T)", r"\1/\2/\3", content)
+        said = re.sub(r" 0(\d:\d\d)", r" \1", said).replace("\n", ",,\r\n")
+        assert compile_folder(folder({name: f"\ufeff{said}"})).version == before, name
+
+
 def test_every_file_is_documented_with_all_its_columns() -> None:
     files = documented_records()
     assert set(files) == {"points.csv", *(f"{stem}.csv" for stem in TABLES)}
@@ -175,8 +184,13 @@ HEAD = {stem: ",".join(table.columns) for stem, table in TABLES.items()}
         ("licences", f"{PLANT},L-9,,k,,2026-01-02,2026-01-01,,,,", "expires: 2026-01-01 is before issued"),
         ("chemicals", f"{PLANT},C,,7664-41-8,,,,,,,,", "cas: is '7664-41-8'; expected a CAS number"),
         ("chemicals", f"{PLANT},C,,,,W2 W99,,,,,,", "category: has 'W99'"),
-        ("chemicals", f"{PLANT},C,,67-56-1,,,,,,,,", "category: is missing; expected its symbols"),
-        ("chemicals", f"{PLANT},C,,,,,5,,,,,", "category: is missing; expected its symbols"),
+        ("chemicals", f"{PLANT},C,,67-56-1,,,,,9,,,", "category: is missing; expected its symbols"),
+        ("chemicals", f"{PLANT},C,,,,,5,,9,,,", "category: is missing; expected its symbols"),
+        (
+            "chemicals",
+            f"{PLANT},C,,7664-41-7,,,,,,,,",
+            "maximum: is missing; expected the design maximum in t",
+        ),
         ("chemicals", f"{PLANT},C,,,,,-1,,,,,", "critical: is '-1'; expected tonnes above 0, or none"),
         ("chemicals", f"{PLANT},C,,,,,,,,5,,", "declared_on: is missing"),
         ("chemicals", f"{PLANT},C,,,,,,,,,2026-01-01,", "declared: is missing"),
@@ -262,6 +276,28 @@ def test_a_mistake_is_named_once_with_its_line(folder: Load, name: str, line: st
     [mistake] = found
     assert mistake.startswith(f"{file}:{len(good.splitlines()) + 1}: ")
     assert expected in mistake
+
+
+@pytest.mark.parametrize(
+    ("chemical", "mistakes_"),
+    [
+        (f"{PLANT},NH3,,7664-41-7,R-101,,,30,40,,,", 0),
+        (f"{PLANT},NH3,,7664-41-7,R-101,,,30,,2,2026-09-01,", 1),  # permitted is not what the tank can hold
+        (f"{PLANT},NH3,,7664-41-7,R-101,,none,30,,,,", 0),  # nothing of it counts
+        (f"{PLANT},NH3,水,,R-101,,,30,,,,", 0),
+    ],
+)
+def test_a_tank_that_is_weighed_needs_its_design_maximum(folder: Load, chemical: str, mistakes_: int) -> None:
+    """Its weight does not say what it holds when full, which must not count as nothing towards R."""
+    written = folder({"chemicals.csv": f"{HEAD['chemicals']}\n{chemical}\n"})
+    if not mistakes_:
+        compile_folder(written)
+        return
+    [mistake] = mistakes(written)
+    assert mistake == (
+        "chemicals.csv:2: maximum: is missing; expected the design maximum in t (GB 18218-2018, 4.2.2): "
+        "a weight says none, as that of V-102"
+    )
 
 
 def test_a_level_in_feet_and_two_tanks_at_one_point(folder: Load) -> None:

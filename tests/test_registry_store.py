@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from sqlalchemy import Engine, event
 from registry import packed
 from registry.compile import compile_folder, compile_source
 from registry.database import DatabaseBusy, open_database, writing
-from registry.exchange import Imported, differs, export_folder, import_folder
+from registry.exchange import TRIES, Imported, differs, export_folder, import_folder
 from registry.mistakes import RegistryErrors
-from registry.store import Change, Edit, RegistryStore
+from registry.store import Change, Edit, Look, RegistryStore
 from registry.store_tables import metadata, upgrade
 from tests.build import code
 from tests.folders import write_registry
@@ -153,7 +154,24 @@ def test_an_edit_with_mistakes_does_nothing_and_says_them_all(city: RegistryStor
         (Change("pump", "x", {}), "kind: is 'pump'; expected one of settings, cell"),
         (Change("point", f"{code(1)}/P9", None), "is not there"),
         (Change("point", f"{code(1)}/P1", {"point": "P7"}), f"says that it is '{code(1)}/P7'"),
-        (Change("cell", "west", {"name": "西海区", "level": "district"}), "says that it is ''"),
+        (
+            Change("cell", "west", {"name": "西海区", "level": "district"}),
+            "cell west: id: is missing; expected 'west': a record says itself what its key says",
+        ),
+        (
+            Change("point", f"{code(1)}/P9", {"point": "P9"}),
+            f"P9: enterprise: is missing; expected '{code(1)}'",
+        ),
+        (
+            Change("point", "P9", {"enterprise": code(1)}),
+            "point P9: point: is missing; expected a value, and in the key too",
+        ),
+        (
+            Change("duty", "east admin", {"place": "east"}),
+            "duty east admin: person: is missing; expected 'admin'",
+        ),
+        (Change("person", "admin", {"id": ""}), "person admin: id: is missing; expected 'admin'"),
+        (Change("person", "admin", {"id": ["admin"]}), "person admin: id: is no text; expected 'admin'"),
         (Change("cell", "east", None), "cell: is 'east', which the grid does not have"),
         (Change("cell", "east", {"parent": ""}), "'district' at the top, where"),
         (Change("person", "admin", None), "person: is 'admin', whom people.yaml does not have"),
@@ -173,6 +191,58 @@ def test_one_mistake_of_an_edit(city: RegistryStore, change: Change, problem: st
     assert any(problem in line for line in said), said
 
 
+def test_what_an_edit_changes_back_itself_is_not_in_the_log(city: RegistryStore) -> None:
+    point, other = f"{code(1)}/P1", f"{code(1)}/P2"
+    body = city.records("point")[0].body
+    there_and_back = [
+        Change("point", point, {"H": "30"}),
+        Change("point", point, None),
+        Change("point", point, {**body}),
+    ]
+    assert edit(city, *there_and_back) is None
+    assert (city.newest(), len(city.history("point", point))) == (1, 1)
+    edit(city, *there_and_back, Change("point", other, {"H": "30"}), Change("point", other, {"H": "31"}))
+    [changed] = city.history(enterprise=code(1), limit=1)
+    assert (changed.key, (changed.old or {})["H"], (changed.new or {})["H"]) == (other, "25", "31")
+    assert len(city.history("point", point)) == 1
+
+
+def test_the_registry_says_of_how_many_edits_its_newest_is_one(city: RegistryStore) -> None:
+    """What they corrected is not the doing of the newest alone."""
+
+    def again(*changes: Change) -> str:
+        for number, change in enumerate(changes):
+            city.edit([change], who=f"li{number}", why="card", now=2, origin="api")
+        return city.load().edit
+
+    point = f"{code(1)}/P1"
+    assert again() == "wang: first"
+    assert again(Change("point", point, {"H": "30"})) == "li0: card"
+    assert again() == "li0: card"
+    there_and_back = Change("point", point, {"H": "31"}), Change("point", point, {"H": "30"})
+    assert again(*there_and_back) == "edits 3–4, the last: li1: card"
+    assert again(Change("person", "admin", {"name": "管"})) == "li0: card"
+
+
+def test_an_edit_may_be_refused_by_what_is_there_when_it_is_made(city: RegistryStore) -> None:
+    def permit(look: Look) -> None:
+        found = look.find("enterprise", code(1))
+        assert found is not None
+        raise LookupError(found.body["cell"])
+
+    with pytest.raises(LookupError, match="east"):
+        city.edit([Change("person", "admin", None)], who="li", why="x", now=2, origin="api", permit=permit)
+    assert city.newest() == 1
+
+
+def test_an_edit_of_an_empty_registry_says_that_it_is_empty(store: RegistryStore) -> None:
+    with pytest.raises(
+        RegistryErrors, match=r"\Aregistry: is empty; expected `fenghuo registry import FOLDER`"
+    ):
+        edit(store, Change("cell", "a", {"id": "a", "name": "甲", "level": "city"}))
+    assert store.newest() == 0
+
+
 def test_an_edit_of_one_enterprise_reads_no_other(city: RegistryStore, engine: Engine) -> None:
     asked: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda *all_: asked.append(f"{all_[2]} {all_[3]}"))
@@ -188,6 +258,7 @@ def test_an_edit_of_one_enterprise_reads_no_other(city: RegistryStore, engine: E
     asked.clear()
     contacts: list[Any] = [{"channel": "phone", "address": "1"}]
     edit(city, Change("person", "new", {"id": "new", "name": "新", "contacts": contacts}))
+    edit(city, Change("person", f"operator-{code(1)}", {"name": "王五"}))
     edit(city, Change("duty", "east new", {"place": "east", "person": "new"}))
     assert not any("SELECT" in text and code(2) in text for text in asked)
     assert len(city.load().enterprises) == 5
@@ -263,6 +334,115 @@ def test_an_import_is_judged_together_with_what_stays(city: RegistryStore, tmp_p
     with pytest.raises(RegistryErrors):  # what stays is not left out for the sake of what comes
         take(city, folder, skip_bad=True)
     assert city.newest() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("equipment.xlsx", "equipment.xlsx:1: is not read; expected the name equipment.csv"),
+        ("equipment - 副本.csv", "equipment - 副本.csv:1: is not read; expected the name equipment.csv"),
+        ("readme.txt", "has no file of a registry; expected some of registry.yaml, people.yaml"),
+    ],
+)
+def test_an_import_of_nothing_is_no_success(
+    city: RegistryStore, tmp_path: Path, name: str, problem: str
+) -> None:
+    for skip_bad in (False, True):
+        with pytest.raises(RegistryErrors) as errors:
+            take(city, write(tmp_path / "some", {name: "x"}), skip_bad=skip_bad)
+        [mistake] = errors.value.mistakes
+        assert problem in str(mistake)
+
+
+@pytest.fixture
+def other(tmp_path: Path, store: RegistryStore) -> Iterator[RegistryStore]:
+    """The same registry, of another process."""
+    engine = open_database(tmp_path / "registry.sqlite", busy=0.01)
+    yield RegistryStore(engine)
+    engine.dispose()
+
+
+def meanwhile(act: Callable[[int], object]) -> Callable[[str, int, int], None]:
+    """Does it each time that an import begins to check."""
+    times = count()
+    return lambda step, *_: act(next(times)) if step == "check" else None  # type: ignore[return-value]
+
+
+def some(folder: Path, *rows: str) -> Path:
+    header = "enterprise,gateway,point,kind,engineering_unit"
+    return write(folder, {"points.csv": "\n".join([header, *rows, ""])})
+
+
+def test_an_import_lets_others_edit_until_it_writes(
+    city: RegistryStore, other: RegistryStore, tmp_path: Path
+) -> None:
+    folder = some(tmp_path / "some", f"{code(1)},gw1,P1,temperature,°C")
+
+    def act(number: int) -> None:
+        if number == 0:
+            assert edit(other, Change("point", f"{code(1)}/P1", {"place": "泵房"})) is not None
+
+    imported = take(city, folder, now=3, told=meanwhile(act))
+    assert imported.edit is not None
+    assert imported.edit.id == 3
+    [newest, *_] = city.history("point", f"{code(1)}/P1")
+    assert (newest.edit.id, (newest.old or {}).get("place")) == (3, "泵房"), "it knows what it replaces"
+
+
+def test_an_import_is_judged_by_what_is_there_when_it_is_written(
+    city: RegistryStore, other: RegistryStore, tmp_path: Path
+) -> None:
+    folder = some(tmp_path / "some", f"{code(1)},gw1,T1,temperature,°C")
+
+    def act(number: int) -> None:
+        if number == 0:
+            points = [Change("point", f"{code(1)}/P{n}", None) for n in range(1, 5)]
+            edit(other, *points, Change("enterprise", code(1), {"gateways": ["gw2"]}))
+
+    with pytest.raises(
+        RegistryErrors, match=r"points.csv:2: gateway: is 'gw1', which its enterprise does not"
+    ):
+        take(city, folder, told=meanwhile(act))
+    assert city.newest() == 2
+
+
+def test_an_import_among_many_edits_ends(city: RegistryStore, other: RegistryStore, tmp_path: Path) -> None:
+    folder = some(tmp_path / "some", f"{code(1)},gw1,T1,temperature,°C")
+    waits: list[int] = []
+
+    def act(number: int) -> None:
+        try:
+            edit(other, Change("point", f"{code(2)}/P1", {"H": str(26 + number)}))
+        except DatabaseBusy:
+            waits.append(number)
+
+    imported = take(city, folder, told=meanwhile(act))
+    assert imported.added == 1
+    assert waits == [TRIES]
+
+
+def test_an_export_is_one_look(
+    city: RegistryStore, other: RegistryStore, engine: Engine, tmp_path: Path
+) -> None:
+    """The level of a cell is renamed, in its settings and in the grid, while it is read."""
+    before = compile_source(city.load()).version
+    after_first = count()
+
+    def rename(*all_: Any) -> None:
+        if "FROM records" in all_[2] and next(after_first) == 0:
+            settings_, cell = (
+                {"escalation": {"III": {"top_level": "area", "told_level": "area"}}},
+                {"level": "area"},
+            )
+            for tier in ("I", "II"):
+                settings_["escalation"][tier] = {"told_level": "area"}
+            edit(other, Change("settings", "registry", settings_), Change("cell", "east", cell))
+
+    event.listen(engine, "after_cursor_execute", rename)
+    export_folder(city, tmp_path / "out")
+    event.remove(engine, "after_cursor_execute", rename)
+    assert city.newest() == 2
+    assert compile_folder(tmp_path / "out").version == before
 
 
 def test_with_mistakes_all_are_said_by_line_and_nothing_is_done(store: RegistryStore, tmp_path: Path) -> None:
@@ -445,6 +625,28 @@ def test_areas_are_geojson(city: RegistryStore, area: object, problem: str) -> N
         assert problem in said
     else:
         assert edit(city, change) is not None
+
+
+def test_a_nested_area_is_kept_as_text_and_comes_back(city: RegistryStore, tmp_path: Path) -> None:
+    nested: Any = {"type": "Polygon", "coordinates": [[[str(x), str(y)] for x, y in RING]]}
+    assert edit(city, Change("cell", "east", {"area": nested})) is not None
+    cell = city.find("cell", "east")
+    assert cell is not None
+    assert json.loads(str(cell.body["area"])) == {"type": "Polygon", "coordinates": [RING]}
+    export_folder(city, tmp_path / "out")
+    assert take(city, tmp_path / "out", replace=True).edit is None
+    [said] = refused(city, Change("cell", "east", {"area": {"type": "LineString", "coordinates": []}}))
+    assert said.startswith("cell east: area: is of type 'LineString'")
+
+
+def test_the_boundary_of_a_district_comes_and_goes(city: RegistryStore, tmp_path: Path) -> None:
+    """It is longer than what a cell of a CSV file may usually hold."""
+    ring = [[120 + n / 1e6, 36 + n / 1e6] for n in range(8000)]
+    area = json.dumps({"type": "Polygon", "coordinates": [[*ring, ring[0]]]})
+    assert len(area) > 131_072
+    edit(city, Change("cell", "east", {"area": area}))
+    export_folder(city, tmp_path / "out")
+    assert take(city, tmp_path / "out", replace=True).edit is None
 
 
 def test_cells_have_people_and_areas_nested_or_in_rows(store: RegistryStore, tmp_path: Path) -> None:

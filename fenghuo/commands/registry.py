@@ -30,7 +30,8 @@ from registry.files import Data
 from registry.mistakes import Mistake, RegistryErrors
 from registry.records import Body, Record, columns, encode, kinds
 from registry.store import Change, Changed, RegistryStore
-from registry.store_tables import upgrade
+from registry.store_tables import newest_form, upgrade
+from registry.versions import wanted
 
 app = typer.Typer(no_args_is_help=True, help="Import, export and edit who and what exists.")
 console = Console(highlight=False)
@@ -124,6 +125,8 @@ def log(
 
     Example: `fenghuo registry log --kind point --data build/data`
     """
+    if kind:
+        _known(kind)
     with _store(data, there=True) as store:
         found = store.history(kind, key, enterprise, limit=limit)
         settings = store.find("settings", "registry")
@@ -135,7 +138,14 @@ def log(
         table.add_row(
             *map(
                 escape,
-                (str(edit.id), when, edit.who, edit.why, f"{changed.kind} {changed.key}", _change(changed)),
+                (
+                    str(edit.id),
+                    when,
+                    _harmless(edit.who),
+                    _harmless(edit.why),
+                    f"{changed.kind} {changed.key}",
+                    _change(changed),
+                ),
             )
         )
     console.print(table if found else "No changes.")
@@ -161,6 +171,8 @@ def show(
             found: list[Record] = [one]
         else:
             found = store.records(kind, enterprise)
+    if not found:
+        stderr.print(f"There is no {kind}{f' of {escape(enterprise)}' if enterprise else ''}.")
     content = {record.key: record.body for record in found}
     print(yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=1000) if found else "", end="")
 
@@ -225,6 +237,11 @@ def _value(text: str) -> Data:
     return value
 
 
+def _harmless(words: str) -> str:
+    """Without what a terminal would obey: anybody who may edit wrote them."""
+    return "".join(one if one.isprintable() else " " for one in words)
+
+
 def _change(changed: Changed) -> str:
     """What is different, field by field."""
     old, new = changed.old, changed.new
@@ -245,25 +262,46 @@ def _known(kind: str) -> None:
 
 @contextmanager
 def _store(data: Path, *, there: bool = False) -> Iterator[RegistryStore]:
-    """The registry of a data folder; what goes wrong with it is said, and ends the command."""
+    """The registry of a data folder; what goes wrong with it is said, and ends the command.
+
+    Args:
+        there: it is only read, so there must be one.
+    """
     path = data / "registry.sqlite"
-    if there and not path.exists():
-        raise _failure(f"{data} has no registry: nothing was ever imported there.")
     try:
+        if there and not path.exists():
+            raise _nothing(data)
         if not data.exists():
             data.mkdir(parents=True)
             data.chmod(0o700)  # people's numbers are in there
         engine = open_database(path)
+        store = RegistryStore(engine)
         try:
-            upgrade(engine)
-            yield RegistryStore(engine)
+            if not there:
+                upgrade(engine)
+            elif not newest_form(engine):
+                how = "`fenghuo serve` or `fenghuo registry import` brings it to this one"
+                raise _failure(f"{path} has no tables, or those of an older Fenghuo: {how}.")
+            elif not store.newest():
+                raise _nothing(data)
+            yield store
         finally:
             engine.dispose()
     except RegistryErrors as error:
         _say_mistakes("Nothing was done. Mistakes", error.mistakes)
         raise typer.Exit(1) from error
+    except UnicodeEncodeError as error:
+        raise _failure("What was typed is not UTF-8: set the terminal to it.") from error
     except (DatabaseError, OSError) as error:
         raise _failure(str(error)) from error
+
+
+def _nothing(data: Path) -> typer.Exit:
+    version = wanted(data / "versions")
+    serving = f" (`fenghuo serve` goes on with version {version}, compiled before)" if version else ""
+    return _failure(
+        f"The registry of {data} is empty{serving}: fill it with `fenghuo registry import FOLDER --data {data}`."
+    )
 
 
 def _progress() -> Progress:
