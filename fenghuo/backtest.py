@@ -9,6 +9,7 @@ import msgspec
 
 from alerting.ladder import Ladder
 from alerting.lifecycle import REOPEN_WITHIN
+from alerting.words import moment
 from fenghuo.recovery import evaluate
 from ingest.journal import read, version_at
 from ingest.journal_file import first_offset, paths, query
@@ -22,6 +23,7 @@ from streams.evaluator import Evaluator
 from streams.finding import Finding, Phase, Tier
 from streams.rule_test import rings
 from streams.rulebook import Rulebook
+from streams.templates import strangers
 
 WINDOW = 10 * MINUTE
 """ISA-18.2 counts the alarms of ten minutes."""
@@ -80,8 +82,9 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """begin, end: arrival times of the first and the last round, µs."""
+    """begin, end: arrival times of the first and the last round, µs. time_zone: the registry's."""
 
+    time_zone: str
     begin: int
     end: int
     rounds: int
@@ -158,7 +161,7 @@ def backtest(
     rounds = _rounds(journal, begin, end)
     first = next(rounds, None)
     if first is None:
-        raise CannotBacktest("the journal has nothing of this time")
+        raise CannotBacktest(_nothing(journal))
     offset, round_ = first
     version = version_at(journal, offset)
     if version is None:
@@ -189,7 +192,8 @@ def backtest(
         for side, engine in zip(told, engines, strict=True)
     ]
     appears, disappears, changes = _compared(told[0].alerts, told[1].alerts)
-    return Report(begun, last, count, readings, sides[0], sides[1], appears, disappears, changes)
+    zone = engines[0].registry.time_zone
+    return Report(zone, begun, last, count, readings, sides[0], sides[1], appears, disappears, changes)
 
 
 def floods(times: Sequence[int]) -> int:
@@ -255,6 +259,15 @@ def _newest(journal: Path) -> int:
     return FOREVER
 
 
+def _nothing(journal: Path) -> str:
+    """Why there is nothing of the time that was asked for."""
+    oldest = next((round_.time for _, round_ in read(journal, 0)), None)
+    if oldest is None:
+        return f"{journal} has no journal"
+    span = " to ".join(f"{moment(time, 'UTC')}Z" for time in (oldest, _newest(journal)))
+    return f"the journal has nothing of this time: it goes from {span}"
+
+
 def _both(compiled: Path, version: str, new: Rulebook) -> tuple[Configuration, Configuration]:
     """What was in force, and the same registry under the new rulebook."""
     try:
@@ -262,6 +275,8 @@ def _both(compiled: Path, version: str, new: Rulebook) -> tuple[Configuration, C
         registry = versions.load(compiled, version)
     except versions.NoSuchVersion as error:
         raise CannotBacktest(f"the configuration of then is not kept any more: {error}") from error
+    if refused := strangers(registry, new):
+        raise CannotBacktest(f"no registry of then could be judged by it: {refused[0]}")
     return old, Configuration.of(replace(registry, version=version.partition(".")[0]), new)
 
 

@@ -15,7 +15,7 @@ from registry.checks import Raw, check
 from registry.clock import DAY, SECOND
 from registry.compile import compile_folder, compile_source
 from registry.files import Data, FileReader, Listed, Place, YamlFile, spell
-from registry.mistakes import Mistakes, RegistryErrors
+from registry.mistakes import Mistake, Mistakes, RegistryErrors
 from registry.model import FOREVER, Facts, Registry
 from registry.source import POINT_COLUMNS, Column, duration, wrong
 from streams import names, rulebook_file
@@ -57,7 +57,11 @@ GRID: Data = [
 
 def rulebook(named: str, beside: Path = Path()) -> Rulebook:
     """The rulebook of this name: "shipped", a file or a folder. Raises RegistryErrors."""
-    return rulebook_file.shipped() if named == SHIPPED else rulebook_file.read(beside / named)
+    if named == SHIPPED:
+        return rulebook_file.shipped()
+    if not (beside / named).exists():
+        raise RegistryErrors([Mistake(named, 0, "", "is not there", f"a file, a folder, or {SHIPPED}")])
+    return rulebook_file.read(beside / named)
 
 
 def read(path: Path, judged_by: Rulebook | None = None) -> list[Case]:
@@ -292,9 +296,10 @@ class _Reader:
                 self._add_at((*place, column), "unknown column", names.expected(column, tuple(columns)))
         known = {name: value for name, value in row.items() if name in columns}
         if "enterprise" in columns:
-            known["enterprise"] = codes.get(
-                row.get("enterprise", next(iter(codes))), row.get("enterprise", "")
-            )
+            named = row.get("enterprise", next(iter(codes)))
+            if named not in codes:
+                self._add_at((*place, "enterprise"), f"is {named!r}", names.expected(named, tuple(codes)))
+            known["enterprise"] = codes.get(named, next(iter(codes.values())))
         if "gateway" in columns:
             known.setdefault("gateway", "gw1")
         return known
@@ -309,8 +314,12 @@ class _Reader:
     ) -> Listed:
         entries: list[Data] = []
         plants = given.enterprises or [PlantEntry(id="plant")]
-        for plant in plants:
+        for number, plant in enumerate(plants):
             code = codes[plant.id]
+            if plant.id in [one.id for one in plants[:number]]:
+                self._add_at(
+                    (*place, "enterprises", number), f"{plant.id!r} is there twice", "every one once"
+                )
             groups: list[Data] = [
                 {"id": group.id, "tolerance": group.tolerance, "delay": group.delay}
                 for group in given.groups

@@ -5,6 +5,7 @@ from streams.compound_state import Place
 from streams.finding import Finding
 
 CELL = "cell:"
+NEIGHBOURS = "neighbours"
 
 _DEVICES = ("point:", "gateway:", "group:", "unit:", "pipeline:")
 """Subjects that are somewhere, also where the registry does not say where."""
@@ -16,17 +17,20 @@ def places_of(registry: Registry, scope: str, finding: Finding) -> tuple[Place, 
     A finding of a cell, or of a whole enterprise, counts in all narrower places within.
     """
     cell = finding.subject.removeprefix(CELL) if finding.subject.startswith(CELL) else ""
-    if scope.startswith(CELL):
+    if is_wide(scope):
         enterprise = registry.enterprises.get(finding.enterprise)
         home = cell or (enterprise.cell if enterprise else "")
         if home not in registry.cells:
             return ()
-        for outer in registry.ancestors(home):
+        outers = registry.ancestors(home)
+        if scope == NEIGHBOURS and not cell:
+            return (("", CELL + outers[:2][-1].id),)
+        for outer in outers:
             if outer.level == scope.removeprefix(CELL):
                 return (("", CELL + outer.id),)
     if cell:
         return (("", finding.subject),) if cell in registry.cells else ()
-    if not finding.enterprise or scope.startswith(CELL):
+    if not finding.enterprise or is_wide(scope):
         return ()
     whole = finding.enterprise, ""
     if scope == "enterprise":
@@ -41,12 +45,19 @@ def places_of(registry: Registry, scope: str, finding: Finding) -> tuple[Place, 
 def is_place(registry: Registry, scope: str, place: Place) -> bool:
     """Whether rules of this scope are judged in such a place, rather than in what lies within it."""
     enterprise, part = place
+    if scope == NEIGHBOURS:
+        return not enterprise and is_known(registry, place)
     if scope.startswith(CELL):
         cell = registry.cells.get(part.removeprefix(CELL)) if not enterprise else None
         return cell is not None and cell.level == scope.removeprefix(CELL)
     if scope == "enterprise":
         return bool(enterprise) and not part
     return part.startswith(scope + ":")
+
+
+def is_wide(scope: str) -> bool:
+    """Whether places of this scope are cells."""
+    return scope == NEIGHBOURS or scope.startswith(CELL)
 
 
 def is_known(registry: Registry, place: Place) -> bool:

@@ -256,9 +256,9 @@ class Book:
     ) -> Finding:
         points = self.registry.points
         enterprise, subject = self._subject(rule, index)
-        name = kind = clause = ""
+        name = kind = clause = template = ""
         if kind_of(rule) == "point":
-            kind, clause = points.kind[index], points.clause[index]
+            kind, clause, template = points.kind[index], points.clause[index], self._template(index)
         elif rule == LEAK:
             name = self.registry.sections[index].name
         elif rule == OVERSTORED:
@@ -284,17 +284,20 @@ class Book:
             version=self.registry.version,
             name=name,
             kind=kind,
+            template=template,
             within=self._within(rule, index),
         )
 
     def _tier(self, rule: str, index: int, level: str) -> Tier | None:
         """A forecast has the tier of its rule, not that of the limit it speaks of."""
-        template = ""
         if rule == TIME_TO_LIMIT:
             level = ""
-        if kind_of(rule) == "point":
-            template = self.registry.points.template[index] or self.registry.points.kind[index]
+        template = self._template(index) if kind_of(rule) == "point" else ""
         return self.rulebook.tier(template, rule, level)
+
+    def _template(self, row: int) -> str:
+        """The name of the template that judges a point."""
+        return self.registry.points.template[row] or self.registry.points.kind[row]
 
     def _within(self, rule: str, index: int) -> tuple[str, ...]:
         """What a subject lies in: one of several points in what all of them lie in."""

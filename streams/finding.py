@@ -64,6 +64,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     late: evidence of something already over when it was heard: it is recorded and rings nobody.
     version: of registry and rulebook, "REGISTRY.RULEBOOK". name: what people call the subject, "" where the
     registry's points say it. kind: of the point, equipment, permit ...; CAS number of a chemical.
+    template: of a point, the one that judged it when it began; "" of all else.
     within: the parts of its enterprise that the subject lies in, "unit:R1", "group:G1", "pipeline:P1".
     Of a compound finding, whose rule is "compound.TOPIC" and whose level is the rule that applied:
     why: a sentence that says why, by language ("zh", "en"). grounds: the findings that it stands on.
@@ -90,6 +91,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     name: str = ""
     kind: str = ""
+    template: str = ""
     within: tuple[str, ...] = ()
     why: dict[str, str] = {}
     grounds: tuple[Ground, ...] = ()

@@ -10,17 +10,20 @@ from streams.finding import Ask, Finding, Tier
 
 
 class Pattern(msgspec.Struct, frozen=True, tag="finding"):
-    """Which findings are meant: those of this rule, and of one of these levels and kinds where any are given."""
+    """Which findings are meant: those of this rule, and of one of these levels, kinds and templates of points where
+    any are given."""
 
     rule: str
     levels: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
 
     def matches(self, finding: Finding) -> bool:
         return (
             finding.rule == self.rule
             and (not self.levels or finding.level in self.levels)
             and (not self.kinds or finding.kind in self.kinds)
+            and (not self.templates or finding.template in self.templates)
         )
 
 
@@ -68,8 +71,9 @@ class Sequence(msgspec.Struct, frozen=True, tag="sequence"):
 
 Condition = Pattern | All | Any | Not | AtLeast | Within | For | Sequence
 
-SCOPES = ("group", "unit", "pipeline", "enterprise")
-"""Where a compound rule looks for its findings; or "cell:LEVEL", a cell of that level of the grid."""
+SCOPES = ("group", "unit", "pipeline", "enterprise", "neighbours")
+"""Where a compound rule looks for its findings; or "cell:LEVEL", a cell of that level of the grid.
+"neighbours": the cell above that of an enterprise, of whatever level it is."""
 
 
 class CompoundRule(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     Tag,
+    TypeAdapter,
     ValidationError,
     create_model,
     field_validator,
@@ -20,7 +21,9 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
+from registry.fact_source import Cas
 from registry.files import Data, FileReader, Place, YamlFile, spell, text
+from registry.major_hazard import substance
 from registry.mistakes import Mistakes, RegistryErrors
 from registry.model import LEVELS
 from registry.source import KINDS, Kind, wrong
@@ -44,9 +47,11 @@ def read(path: Path) -> Rulebook:
     documents = list(_documents(path, mistakes))
     entries = [validated(RulebookEntry, document, mistakes) for document in documents]
     _once(documents, mistakes)
+    known = tuple(name for document in documents for name in _part(document, "points"))
     for document in documents:
         _kinds(document, mistakes)
-    if documents:
+        _named(document, known, dict(_part(document, "compound")), ("compound",), mistakes)
+    if any(isinstance(document.data, dict) for document in documents):
         _tiers(documents, mistakes)
     if mistakes.found:
         raise RegistryErrors(mistakes.found)
@@ -221,20 +226,21 @@ def _worded(detail: Any, keys: tuple[str, ...]) -> tuple[str, str]:
     if kind == "too_short" and given:
         return f"has {detail['ctx']['actual_length']}", f"{detail['ctx']['min_length']} or more"
     if kind == "string_pattern_mismatch":
-        return _shape(given), "letters and digits, with - or _ between them"
+        return _shape(given), "letters from a to z and digits, with - or _ between them"
     if kind == "string_too_long":
         return f"{_shape(given)}, {len(given)} characters", f"at most {detail['ctx']['max_length']}"
     return worded(detail, object)
 
 
 class PatternEntry(Entry):
-    """Findings of this rule; of one of these levels and kinds where any are given."""
+    """Findings of this rule; of one of these levels, kinds and templates where any are given."""
 
     finding: Rule
     levels: list[str] = []
     kinds: Annotated[
         list[Text], Field(description="kinds of point, equipment ...; a chemical's CAS number")
     ] = []
+    templates: Annotated[list[Text], Field(description="of points: those that one of these judges")] = []
 
     @model_validator(mode="after")
     def _possible(self) -> "PatternEntry":
@@ -243,17 +249,25 @@ class PatternEntry(Entry):
 
     def _wrong(self) -> Iterator[Wrong]:
         rule = names.NAMES[self.finding]
-        known = rule.levels if rule.levels is not None else self.levels
+        levels = rule.levels if rule.levels is not None else self.levels
+        kinds = KINDS if rule.of == "point" else rule.kinds
         for number, level in enumerate(self.levels):
-            if level not in known:
-                expected = ", ".join(known) or "no level"
+            if level not in levels:
+                expected = ", ".join(levels) or "no level"
                 yield ("levels", number), f"is {level!r}, a level that {self.finding} does not have", expected
         for number, kind in enumerate(self.kinds):
-            if rule.of == "point" and kind not in KINDS:
-                yield ("kinds", number), f"is {kind!r}, which no point is", names.expected(kind, KINDS)
+            place, problem = ("kinds", number), f"is {kind!r}, a kind that {self.finding} does not have"
+            if kinds is not None and kind not in kinds:
+                yield place, problem, names.expected(kind, kinds) if kinds else "no kind"
+            elif self.finding.startswith("chemical.") and not _is_cas(kind):
+                named = substance("", kind)
+                numbers = sorted(named.cas) if named else ["a CAS number with its right check digit"]
+                yield place, problem, " or ".join(numbers)
+        if self.templates and rule.of != "point":
+            yield ("templates",), f"is given, but {self.finding} is not found in points", "no templates"
 
     def frozen(self) -> rulebook.Pattern:
-        return rulebook.Pattern(self.finding, tuple(self.levels), tuple(self.kinds))
+        return rulebook.Pattern(self.finding, tuple(self.levels), tuple(self.kinds), tuple(self.templates))
 
 
 class AllEntry(Entry):
@@ -281,6 +295,17 @@ class NotEntry(Entry):
 
     def frozen(self) -> rulebook.Not:
         return rulebook.Not(self.of.frozen())
+
+
+_CAS: TypeAdapter[str] = TypeAdapter(Cas)
+
+
+def _is_cas(value: str) -> bool:
+    try:
+        _CAS.validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 class Several(Entry):
@@ -347,7 +372,7 @@ FORMS = ("finding", "all", "any", "not", "at_least", "within", "for", "sequence"
 
 def _form(value: object) -> str | None:
     found = [form for form in FORMS if form in value] if isinstance(value, dict) else []
-    return f"<{found[0]}>" if found else None
+    return f"<{found[0]}>" if len(found) == 1 else None
 
 
 ConditionEntry: TypeAlias = Annotated[
@@ -365,7 +390,7 @@ ConditionEntry: TypeAlias = Annotated[
         custom_error_message="is no condition",
         custom_error_context={
             "problem": "is no condition",
-            "expected": f"a mapping with one of the keys {', '.join(FORMS)}",
+            "expected": f"a mapping with exactly one of the keys {', '.join(FORMS)}",
         },
     ),
 ]
@@ -611,12 +636,10 @@ def _tiers(documents: Sequence[YamlFile], mistakes: Mistakes) -> None:
     """Every tier must be said: one that was forgotten would tell nobody, and nobody would see that."""
     given = {key for document in documents for key in _part(document, "tiers")}
     first = next((d for d in documents if _part(d, "tiers")), documents[0])
-    for key in names.TIERED:
-        if key not in given:
-            line = first.line(("tiers",))
-            mistakes.add(
-                first.file, line, f"tiers.{key}", "is missing", "a tier, or none if nobody is to be told"
-            )
+    forgotten = [key for key in names.TIERED if key not in given]
+    if forgotten:
+        problem, expected = f"does not say {', '.join(forgotten)}", "each, with a tier or none"
+        mistakes.add(first.file, first.line(("tiers",)), "tiers", problem, expected)
 
 
 def _kinds(document: YamlFile, mistakes: Mistakes) -> None:
@@ -626,6 +649,19 @@ def _kinds(document: YamlFile, mistakes: Mistakes) -> None:
             place = "points", name
             expected = f"kind, or a name that begins with one: {names.expected(_kind(name), KINDS)}"
             mistakes.add(document.file, document.line(place), spell(place), "is of no kind", expected)
+
+
+def _named(document: YamlFile, known: tuple[str, ...], data: Data, place: Place, mistakes: Mistakes) -> None:
+    """A pattern names templates that are there."""
+    if isinstance(data, str):
+        if place[-2:-1] == ("templates",) and data not in known:
+            problem = f"is {data!r}, which the rulebook does not have"
+            mistakes.add(
+                document.file, document.line(place), spell(place), problem, names.expected(data, known)
+            )
+        return
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+        _named(document, known, value, (*place, key), mistakes)
 
 
 def _kind(name: str) -> str:

@@ -1,16 +1,19 @@
 """What is doubtful in a rulebook, by itself and for the registry that it is to judge. Pure."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
 from unicodedata import normalize
 
+from registry import inspection
 from registry.clock import MINUTE
 from registry.model import LEVELS, Registry
+from streams import names
+from streams import rulebook as rules
 from streams.configuration import Configuration
-from streams.rulebook import CompoundRule, Rulebook, Template
+from streams.rulebook import CompoundRule, Condition, Pattern, Rulebook, Template
 from streams.rulebook_reach import Reach, patterns, span
 from streams.rulebook_words import meant
 
@@ -47,7 +50,7 @@ def lint(rulebook: Rulebook, registry: Registry | None = None, shard: str = "") 
         registry: as it was compiled, without what templates give its points.
         shard: the level of the grid whose cells are judged apart; "" for the top.
     """
-    found = list(_templates(rulebook))
+    found = [*_templates(rulebook), *_kinds(rulebook, registry)]
     if registry is not None:
         found += _points(rulebook, registry)
         found += _unused(rulebook, registry)
@@ -150,6 +153,33 @@ def _unused(rulebook: Rulebook, registry: Registry) -> Iterator[Problem]:
         yield Problem(Severity.NOTE, "points", f"no point is judged by {', '.join(idle)}")
 
 
+def _kinds(rulebook: Rulebook, registry: Registry | None) -> Iterator[Problem]:
+    """Kinds of records that a rule names and nothing has, and licences that expire without any rule's seeing it."""
+    there: dict[str, set[str]] = defaultdict(set)  # by the first word of the findings' rule
+    for rule, kind in set(zip(registry.facts.rule, registry.facts.kind, strict=True)) if registry else ():
+        there[rule.partition(".")[0]].add(kind)
+    asked = {name for one in rulebook.compound for ask in one.asks for name in (ask.lead, *ask.support)}
+    known = {"equipment": {*inspection.in_force({}).kinds, inspection.OTHER}}
+    if registry is not None:  # only there can it be seen which licences and departments there are
+        known |= {"licence": {*names.LICENCES}, "penalty": asked}
+    of_licences: set[str] | None = set()
+    for one in rulebook.compound:
+        for pattern in patterns(one.when):
+            what = pattern.rule.partition(".")[0]
+            if what == "licence" and of_licences is not None:
+                of_licences = of_licences | {*pattern.kinds} if pattern.kinds else None
+            for kind in pattern.kinds if what in known else ():
+                all_of_it = known[what] | there[what]
+                if kind not in all_of_it:
+                    text = f"{pattern.rule} of {kind}: nothing known is of that kind; expected "
+                    text += names.expected(kind, tuple(sorted(all_of_it)))
+                    yield Problem(Severity.NOTE, f"compound.{one.id}", text)
+    for kind in sorted(there["licence"] - of_licences) if of_licences is not None else ():
+        near = get_close_matches(kind, of_licences or (), 1)
+        text = f"no rule sees a licence of kind {kind} expire" + (f": {near[0]}?" if near else "")
+        yield Problem(Severity.NOTE, "licences", text)
+
+
 def _scopes(rulebook: Rulebook, registry: Registry, shard: str) -> Iterator[Problem]:
     levels = dict.fromkeys(cell.level for cell in registry.cells.values())
     wider = {
@@ -178,11 +208,29 @@ def _impossible(rulebook: Rulebook, registry: Registry) -> Iterator[Problem]:
     reach = Reach(Configuration.of(registry, rulebook), only=only)
     for rule in rulebook.compound:
         if not reach.places(rule):
-            yield Problem(Severity.NOTE, f"compound.{rule.id}", _why(rule, reach))
+            yield Problem(Severity.NOTE, f"compound.{rule.id}", why_not(rule, reach))
 
 
-def _why(rule: CompoundRule, reach: Reach) -> str:
-    missing = [meant(pattern) for pattern in patterns(rule.when) if not reach.meant(pattern)]
+def why_not(rule: CompoundRule, reach: Reach) -> str:
+    """Why a rule can hold nowhere."""
+    missing = dict.fromkeys(_missing(rule.when, reach))
     if missing:
-        return f"cannot hold as the registry stands: nothing gives {', '.join(dict.fromkeys(missing))}"
+        return f"cannot hold as the registry stands: nothing gives {', '.join(missing)}"
     return f"cannot hold as the registry stands: what it needs is never together in one {rule.scope}"
+
+
+def _missing(when: Condition, reach: Reach) -> list[str]:
+    """What the condition needs and nothing gives; of alternatives only where all are missing."""
+    match when:
+        case Pattern():
+            return [] if reach.meant(when) else [meant(when)]
+        case rules.AtLeast(_, of_):
+            return _missing(of_, reach)
+        case rules.Not():
+            return []
+        case rules.For(_, inner):
+            return _missing(inner, reach)
+    each = [_missing(one, reach) for one in when.of]
+    if isinstance(when, rules.Any):
+        return [" or ".join(" and ".join(one) for one in each)] if all(each) else []
+    return [one for of in each for one in of]

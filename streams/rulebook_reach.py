@@ -90,7 +90,8 @@ class Reach:
             source
             for kind in pattern.kinds or by_kind
             for source in by_kind.get(kind, ())
-            if not pattern.levels or source.level in pattern.levels
+            if (not pattern.levels or source.level in pattern.levels)
+            and (not pattern.templates or source.template in pattern.templates)
         ]
 
     def places(self, rule: CompoundRule) -> dict[Place, list[Source]]:

@@ -35,6 +35,8 @@ def meant(pattern: Pattern) -> str:
         words.append(" or ".join(pattern.levels))
     if pattern.kinds:
         words.append(f"of {' or '.join(pattern.kinds)}")
+    if pattern.templates:
+        words.append(f"of template {' or '.join(pattern.templates)}")
     return " ".join(words)
 
 

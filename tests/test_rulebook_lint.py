@@ -8,12 +8,12 @@ import pytest
 
 from registry.clock import MINUTE, SECOND
 from registry.model import FOREVER, Cell, Facts, Registry
-from streams import rulebook_file
+from streams import names, rulebook_file
 from streams.configuration import Configuration
-from streams.finding import Tier
-from streams.rulebook import All, AtLeast, CompoundRule, Not, Pattern, Rulebook, Template
+from streams.finding import Ask, Tier
+from streams.rulebook import All, Any, AtLeast, CompoundRule, Not, Pattern, Rulebook, Template
 from streams.rulebook_lint import Severity, lint, same_unit
-from streams.rulebook_reach import Reach, span
+from streams.rulebook_reach import Reach, patterns, span
 from streams.rulebook_words import difference, said
 from tests.build import CELLS, PointSpec, code, make_registry
 
@@ -180,6 +180,83 @@ def test_a_rule_that_cannot_hold_says_what_is_missing() -> None:
     assert apart.text.endswith("what it needs is never together in one unit")
     assert lint(rules, with_facts(registry, ("permit.hot_work", code(1), "permit:1", "hot_work", "R1"))) == []
     assert lint(rules, with_facts(registry, ("permit.hot_work", code(1), "permit:1", "hot_work", ""))) == []
+
+
+def test_a_pattern_of_a_template_needs_a_point_that_has_it() -> None:
+    high = Pattern("limit.high", templates=("combustible_gas.tunnel",))
+    tunnel = Template(name="combustible_gas.tunnel", kind="combustible_gas")
+    rules = rulebook(GAS, tunnel, compound=(rule(high),))
+
+    def impossible(*points: PointSpec) -> list[str]:
+        return [one.text for one in lint(rules, make_registry(points)) if one.where == "compound.one"]
+
+    assert impossible(gas(H=25, template="combustible_gas.tunnel")) == []
+    [why] = impossible(gas(H=25))
+    assert why.endswith("nothing gives limit.high of template combustible_gas.tunnel")
+
+
+def test_of_alternatives_only_all_together_are_missing() -> None:
+    valve, fan = Pattern("state", kinds=("valve",)), Pattern("state", kinds=("fan",))
+    registry = make_registry([gas()])
+    [both] = lint(rulebook(GAS, compound=(rule(Any((valve, All((fan, Pattern("limit.low")))))),)), registry)
+    assert both.text.endswith("nothing gives state of valve or state of fan and limit.low")
+    assert lint(rulebook(GAS, compound=(rule(Any((valve, Pattern("limit.high")))),)), registry) == []
+
+
+def test_a_kind_that_nothing_known_has_is_noted() -> None:
+    """What a table or the registry has is known; which licences and departments there are, only a registry says."""
+
+    def notes(when: object, *facts: str, **of: object) -> list[str]:
+        rows = (("licence.expired", code(1), f"licence:{kind}", kind, "") for kind in facts)
+        registry = with_facts(make_registry([gas()]), *rows) if facts else None
+        found = lint(rulebook(GAS, compound=(rule(when, "enterprise", **of),)), registry)
+        return [str(one) for one in found if "cannot hold" not in one.text]
+
+    assert notes(Pattern("equipment.overdue", kinds=("boiler", "other", "boilr"))) == [
+        "note: compound.one: equipment.overdue of boilr: nothing known is of that kind; expected boiler"
+    ]
+    licence = Pattern("licence.expired", kinds=("mining", "own", "minning"))
+    assert notes(licence) == []
+    assert notes(licence, "own", "mining") == [
+        "note: compound.one: licence.expired of minning: nothing known is of that kind; expected mining"
+    ]
+    fine = Pattern("penalty", kinds=("fire",))
+    assert notes(All((fine, licence)), "own", "mining", asks=(Ask("visit", "fire"),)) == notes(
+        licence, "own", "mining"
+    )
+    assert "note: compound.one: penalty of fire: nothing known" in notes(All((fine, licence)), "own")[1]
+
+
+def test_a_licence_that_expires_without_any_rule_is_noted() -> None:
+    registry = with_facts(
+        make_registry([gas()]),
+        *(
+            ("licence.expired", code(1), f"licence:{kind}", kind, "")
+            for kind in ("mining", "food", "minning")
+        ),
+    )
+
+    def notes(*kinds: str) -> list[str]:
+        found = lint(rulebook(GAS, compound=(rule(Pattern("licence.expired", kinds=kinds)),)), registry)
+        return [str(one) for one in found if one.where == "licences"]
+
+    assert notes("mining", "food", "minning") == notes() == []
+    assert notes("mining") == [
+        "note: licences: no rule sees a licence of kind food expire",
+        "note: licences: no rule sees a licence of kind minning expire: mining?",
+    ]
+
+
+def test_the_kinds_of_licence_are_those_of_the_shipped_rule_and_of_the_page() -> None:
+    [shipped] = {
+        pattern.kinds
+        for one in rulebook_file.shipped().compound
+        for pattern in patterns(one.when)
+        if pattern.rule == "licence.expired"
+    }
+    page = (Path(__file__).parents[1] / "docs" / "rulebook.md").read_text("utf-8")
+    assert set(shipped) == set(names.LICENCES)
+    assert all(f"`{kind}`" in page for kind in names.LICENCES)
 
 
 def test_where_a_rule_could_hold_is_where_enough_different_sources_are() -> None:

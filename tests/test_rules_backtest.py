@@ -137,11 +137,22 @@ def test_a_change_of_the_configuration_is_followed_by_both(data: Data, tmp_path:
 
 
 def test_what_is_not_there_is_said(data: Data) -> None:
-    with pytest.raises(CannotBacktest, match="nothing of this time"):
+    with pytest.raises(CannotBacktest, match="has no journal"):
         backtest(data.journal, data.versions, SHIPPED)
     data.write({"P1": [10.0], "P2": [10.0]}, version="gone.gone")
     with pytest.raises(CannotBacktest, match="not kept any more"):
         backtest(data.journal, data.versions, SHIPPED)
+
+
+def test_a_rulebook_that_would_be_refused_is_refused(data: Data, tmp_path: Path) -> None:
+    """Points would be judged by nothing, and it would look as if nothing rang."""
+    points = replace(data.registry.points, template=("combustible_gas.tunnel",) * 2)
+    version = configuration.save(data.versions, replace(data.registry, points=points), SHIPPED)
+    data.write({"P1": [60.0], "P2": [60.0]}, version=version)
+    with pytest.raises(CannotBacktest, match=r"combustible_gas\.tunnel"):
+        backtest(data.journal, data.versions, SHIPPED)
+    tunnel = rulebook(tmp_path, ("  methane:\n", "  combustible_gas.tunnel: {}\n  methane:\n"))
+    assert backtest(data.journal, data.versions, tunnel).new.alerts == 2
 
 
 def test_the_command_shows_a_table_or_json(data: Data, tmp_path: Path) -> None:
@@ -150,14 +161,15 @@ def test_the_command_shows_a_table_or_json(data: Data, tmp_path: Path) -> None:
     words = ["rules", "backtest", str(tmp_path / "new.yaml"), "--data", str(data.folder)]
     said = CliRunner().invoke(app, words, env={"COLUMNS": "160"})
     assert said.exit_code == 0, said.output
+    assert "2026-03-02 10:00:00 to 2026-03-02 10:00:30 (Asia/Shanghai)" in said.output
     assert "disappears: 1" in said.output
-    assert "limit.high" in said.output
+    assert f"  2026-03-02 10:00:10 IV       limit.high {PLANT} point:P1" in said.output
     assert "overloaded" not in said.output
     report = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     assert (report["old"]["alerts"], report["new"]["alerts"]) == (2, 1)
     late = CliRunner().invoke(app, [*words, "--from", "2030-01-01T00:00:00+08:00"])
     assert late.exit_code == 1
-    assert "nothing of this time" in late.output
+    assert "nothing of this time: it goes from 2026-03-02 02:00:00Z to 2026-03-02 02:00:30Z" in late.output
     assert CliRunner().invoke(app, [*words, "--from", "yesterday"]).exit_code == 2
 
 

@@ -1,5 +1,8 @@
 """`fenghuo rules`: what it says to whoever writes a rulebook."""
 
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -7,8 +10,12 @@ from typer.testing import CliRunner, Result
 
 from fenghuo import rule_tests
 from fenghuo.__main__ import app
+from registry import versions
+from registry.compile import compile_folder
+from registry.database import open_database
 from registry.mistakes import RegistryErrors
-from streams import rule_test, rulebook_file
+from registry.store_tables import upgrade
+from streams import configuration, rule_test, rulebook_file
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "examples" / "demo" / "registry"
@@ -176,6 +183,13 @@ tests:
     ]
 
 
+def test_enterprises_of_a_test_are_told_by_the_names_that_it_gives(tmp_path: Path) -> None:
+    given = "enterprises: [{id: a}, {id: b}, {id: a}], points: [{enterprise: c, point: P, kind: flow}]"
+    found = mistakes(write(tmp_path, f"tests:\n  - name: one\n    given: {{{given}}}\n    expect: []\n"))
+    assert "tests.yaml:3: tests[0].given.enterprises[2]: 'a' is there twice; expected every one once" in found
+    assert "tests.yaml:3: tests[0].given.points[0].enterprise: is 'c'; expected one of a, b" in found
+
+
 def test_a_fact_that_no_record_gives_is_a_mistake(tmp_path: Path) -> None:
     fact = '{rule: limit.high, subject: "point:GD-1"}'
     [one] = mistakes(
@@ -212,7 +226,7 @@ def test_explain_says_for_real_points_what_would_be_found_at_which_value() -> No
     assert "in unit:longwall by" in compound.output
     assert "limit.low LL       ≤ 0.25 m/s" in compound.output
     absent = rules("explain", "hot-work-gas", MINE, "--registry", DEMO)
-    assert "cannot hold here as the registry stands" in absent.output
+    assert "cannot hold as the registry stands: nothing gives permit.hot_work" in absent.output
     assert "nothing for 10s" in rules("explain", "silent", REACTOR, "--registry", DEMO).output
 
 
@@ -220,6 +234,9 @@ def test_explain_says_for_real_points_what_would_be_found_at_which_value() -> No
     ("words", "said"),
     [
         (("methan", MINE), "expected methane"),
+        (("温度", MINE), "expected a compound rule, a template, a kind or a finding's rule"),
+        (("methane", "井口矿"), "expected 井口煤矿"),
+        (("methane", "X"), f"expected {MINE} or 井口煤矿 or {REACTOR} or "),
         (("methane", "91370281MA3MK1160C"), f"expected {MINE}"),
     ],
 )
@@ -229,6 +246,12 @@ def test_explain_helps_with_a_name_that_nothing_has(words: tuple[str, str], said
     assert said in told.output.replace("\n", " ")
 
 
+@pytest.mark.parametrize("name", ["temperature", "valve", "toxic_gas.CO", "permit.hot_work"])
+def test_explain_knows_what_an_enterprise_does_not_have(name: str) -> None:
+    told = rules("explain", name, MINE, "--registry", DEMO)
+    assert (told.exit_code, "Nothing of this enterprise gives such a finding." in told.output) == (0, True)
+
+
 def test_diff_says_what_changes(tmp_path: Path) -> None:
     same = rules("diff", "shipped", rulebook_file.SHIPPED)
     assert (same.exit_code, same.output.strip()) == (0, "Both say the same.")
@@ -236,6 +259,58 @@ def test_diff_says_what_changes(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text, "utf-8")
     changed = rules("diff", "shipped", tmp_path / "mine.yaml")
     assert (changed.exit_code, changed.output.strip()) == (1, "tiers.HH: III → II")
+
+
+def test_a_data_folders_registry_is_read_without_a_change_or_a_lock(tmp_path: Path) -> None:
+    """While another process is in the middle of an edit of it, and as one that was killed has left it; and an edit
+    that is over is seen at once."""
+    data = tmp_path / "data 数据 #1"
+    point = f"{MINE}/MM116"
+    run = CliRunner().invoke
+    assert run(app, ["registry", "import", str(DEMO), "--data", str(data)]).exit_code == 0
+    edit = ["registry", "set", "point", point, "HH=1.4", "HH_reset=1", "--why", "test", "--data", str(data)]
+    database, killed = data / "registry.sqlite", tmp_path / "killed"
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("SELECT * FROM records").fetchone()
+        assert run(app, edit).exit_code == 0
+        shutil.copytree(data, killed)
+        other.execute("BEGIN IMMEDIATE")
+        said = rules("explain", "methane", MINE, "--data", data)
+        assert (said.exit_code, rules("lint", "--data", data).exit_code) == (0, 0), said.output
+        assert "≥ 1.4 %CH4, over below 1" in said.output
+        assert "≥ 1.5 %CH4" in rules("explain", "methane", MINE, "--data", data, "--registry", DEMO).output
+    files = [killed / "registry.sqlite", killed / "registry.sqlite-wal"]
+    before = [path.read_bytes() for path in files]
+    assert all(before)
+    assert "≥ 1.4 %CH4" in rules("explain", "methane", MINE, "--data", killed).output
+    assert [path.read_bytes() for path in files] == before
+    empty = rules("lint", "--data", tmp_path / "empty")
+    assert (empty.exit_code, (tmp_path / "empty").exists()) == (1, False)
+    assert "nothing was ever imported there" in empty.output
+    fresh = open_database(tmp_path / "registry.sqlite")
+    upgrade(fresh)
+    fresh.dispose()
+    assert "is empty: `fenghuo registry import`" in rules("lint", "--data", tmp_path).output
+    assert "--data" in rules("explain", "methane", MINE).output
+
+
+def test_the_rulebook_in_force_is_what_a_data_folder_is_judged_by(tmp_path: Path) -> None:
+    data, mine = tmp_path / "data", tmp_path / "mine.yaml"
+    words = ["registry", "import", str(DEMO), "--data", str(data)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    never = rules("diff", "running", "shipped", "--data", data)
+    assert (never.exit_code, "has never run there" in never.output) == (1, True)
+    assert "--data" in rules("diff", "running", "shipped").output
+    mine.write_text(
+        rulebook_file.SHIPPED.read_text("utf-8").replace("tiers: {HH: II}", "tiers: {HH: I}"), "utf-8"
+    )
+    folder, book = data / "versions", rulebook_file.read(mine)
+    versions.want(folder, configuration.save(folder, compile_folder(DEMO), book))
+    assert "I   limit.high HH" in rules("explain", "methane", MINE, "--data", data).output
+    assert "II  limit.high HH" in rules("explain", "methane", MINE, "--registry", DEMO).output
+    assert book.version in rules("lint", "--data", data).output
+    assert rules("diff", "running", mine, "--data", data).exit_code == 0
+    assert "HH: I → II" in rules("diff", "running", "shipped", "--data", data).output
 
 
 @pytest.mark.parametrize("command", ["lint", "explain", "diff", "test"])

@@ -240,6 +240,7 @@ def test_two_detectors_of_one_unit() -> None:
         ("enterprise", "cell:town", {"within": ("unit:R2",)}, False),
         ("enterprise", "cell:town", {"enterprise": TWO}, True),
         ("enterprise", "cell:village", {"enterprise": TWO}, False),
+        ("enterprise", "neighbours", {"enterprise": TWO}, True),
     ],
 )
 def test_what_differs_counts(different: str, scope: str, others: dict[str, object], holds: bool) -> None:
@@ -713,7 +714,7 @@ def operators(of: st.SearchStrategy[Condition]) -> st.SearchStrategy[Condition]:
 
 
 conditions = st.recursive(found | counts | sequences, operators, max_leaves=4)
-scopes = st.sampled_from(["unit", "unit", "enterprise", "cell:district", "cell:town", "group"])
+scopes = st.sampled_from(["unit", "unit", "enterprise", "cell:district", "cell:town", "neighbours", "group"])
 
 
 def rules_of(of: st.SearchStrategy[Condition]) -> st.SearchStrategy[tuple[CompoundRule, ...]]:

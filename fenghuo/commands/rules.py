@@ -1,6 +1,7 @@
 """`fenghuo rules`: what a rulebook says, whether it is right, and what would be found by it."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -11,16 +12,18 @@ from rich.console import Console
 from rich.markup import escape
 
 from fenghuo import rule_tests
-from fenghuo.commands.rulebook_option import Named, failure, told
+from fenghuo.commands.rulebook_option import Data, Folder, Named, failure, told, usual
 from fenghuo.commands.rulebook_option import registry as read_registry
 from fenghuo.commands.rulebook_option import rulebook as read_rulebook
 from fenghuo.commands.rules_backtest import backtest
 from registry.model import Registry
+from registry.source import KINDS
 from streams import names, rule_test
+from streams.compound_places import is_wide
 from streams.configuration import Configuration
 from streams.finding import Tier
 from streams.rulebook import CompoundRule
-from streams.rulebook_lint import Severity, lint
+from streams.rulebook_lint import Severity, lint, why_not
 from streams.rulebook_reach import Reach, Source
 from streams.rulebook_words import difference, said
 
@@ -28,30 +31,29 @@ app = typer.Typer(no_args_is_help=True, help="The rulebook: how points are judge
 app.command("backtest")(backtest)
 console = Console()
 
-Folder = Annotated[Path, typer.Option("--registry", help="Registry folder.")]
-Rules = Annotated[str, typer.Option("--rulebook", help="A rulebook: a file, a folder, or `shipped`.")]
+SOME = 20
+"""So many names are said where there may be many."""
 
 COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 
 
 @app.command("lint")
 def lint_(
-    rulebook: Named = rule_tests.SHIPPED,
-    registry: Annotated[
-        Path | None, typer.Option(help="Registry folder: then its points are checked too.")
-    ] = None,
+    rulebook: Named = "",
+    registry: Folder = None,
+    data: Data = None,
     level: Annotated[
         str, typer.Option(help="The level of the grid whose cells are judged apart; the top if left out.")
     ] = "",
 ) -> None:
-    """Say every mistake of a rulebook at once, and what is doubtful in it.
+    """Say every mistake of a rulebook at once, and what is doubtful in it; with a registry, also for its points.
 
-    Example: `fenghuo rules lint my-rules.yaml --registry examples/demo/registry`
+    Example: `fenghuo rules lint my-rules.yaml --data build/data`
 
     Exit status: 0 without errors (warnings and notes are none), 1 with.
     """
-    rules = read_rulebook(rulebook)
-    problems = lint(rules, read_registry(registry) if registry else None, level)
+    rules = read_rulebook(rulebook or usual(registry, data), data)
+    problems = lint(rules, read_registry(registry, data), level)
     for problem in problems:
         colour = COLOURS[problem.severity]
         where = f"[{colour}]{problem.severity.name.lower()}[/] [bold]{escape(problem.where)}[/]"
@@ -72,16 +74,21 @@ def explain(
         ),
     ],
     enterprise: Annotated[str, typer.Argument(help="Credit code or name.")],
-    registry: Folder,
-    rulebook: Rules = rule_tests.SHIPPED,
+    registry: Folder = None,
+    data: Data = None,
+    rulebook: Annotated[
+        str, typer.Option(help="A rulebook: a file, a folder, or `shipped`; that in force if left out.")
+    ] = "",
 ) -> None:
     """Say for an enterprise's real points and records what would be found at which value.
 
-    Example: `fenghuo rules explain two-detectors 91370281MA3TR1101K --registry examples/demo/registry`
+    Example: `fenghuo rules explain two-detectors 91370281MA3TR1101K --data build/data`
     """
-    compiled = read_registry(registry)
+    compiled = read_registry(registry, data)
+    if compiled is None:
+        raise failure("say of which registry: --data FOLDER of a `fenghuo serve`, or --registry FOLDER")
     code = _enterprise(compiled, enterprise)
-    configuration = Configuration.of(compiled, read_rulebook(rulebook))
+    configuration = Configuration.of(compiled, read_rulebook(rulebook or usual(registry, data), data))
     compound = [
         one
         for one in configuration.rulebook.compound
@@ -94,14 +101,14 @@ def explain(
 
 
 @app.command("diff")
-def diff(old: Named, new: Named) -> None:
+def diff(old: Named, new: Named, data: Data = None) -> None:
     """Say what changes from one rulebook to another.
 
-    Example: `fenghuo rules diff shipped my-rules.yaml`
+    Example: `fenghuo rules diff running my-rules.yaml --data build/data`
 
     Exit status: 0 if both say the same, 1 if not.
     """
-    lines = difference(read_rulebook(old), read_rulebook(new))
+    lines = difference(read_rulebook(old, data), read_rulebook(new, data))
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     if lines:
@@ -143,23 +150,26 @@ def run_tests(
 
 
 def _explain_compound(rule: CompoundRule, configuration: Configuration, code: str) -> None:
-    wide = rule.scope.startswith("cell:")
+    wide = is_wide(rule.scope)
     reach = Reach(configuration, "" if wide else code)
     title = rule.id if rule.topic == rule.id else f"{rule.id} (topic {rule.topic})"
     console.print(f"[bold]{escape(title)}[/]: tier {_tier(rule.tier)}, in one {rule.scope}", highlight=False)
-    for text in (*rule.say.values(), rule.clause, f"when {said(rule.when)}"):
+    words = (rule.say[language] for language in sorted(rule.say, reverse=True))  # zh, en
+    for text in (*words, rule.clause, f"when {said(rule.when)}"):
         if text:
             console.print(f"  {escape(text)}", soft_wrap=True, highlight=False)
     for ask in rule.asks:
         support = f" with {', '.join(ask.support)}" if ask.support else ""
         console.print(f"  asks {ask.what} of {ask.lead}{support}", highlight=False)
+    everywhere = reach.places(rule)
     places = {
         place: sources
-        for place, sources in reach.places(rule).items()
+        for place, sources in everywhere.items()
         if any(source.enterprise == code for source in sources)
     }
     if not places:
-        console.print("  cannot hold here as the registry stands: what it needs is not there.")
+        why = "cannot hold here, though elsewhere" if everywhere else why_not(rule, reach)
+        console.print(f"  {escape(why)}", soft_wrap=True, highlight=False)
     for (_, part), sources in places.items():
         console.print(f"  in [bold]{escape(part or 'the enterprise')}[/] by", highlight=False)
         _print(sources, "    ")
@@ -179,16 +189,14 @@ def _explain_points(rule: str, configuration: Configuration, code: str) -> None:
             f", ceilings {ceilings} {template.engineering_unit}" if ceilings else ""
         )
         console.print(f"[bold]{escape(rule)}[/]: {escape(text)}", highlight=False)
-    if not sources and template is None and rule not in names.NAMES:
-        known = {
-            *names.NAMES,
-            *configuration.rulebook.templates,
-            *(one.id for one in configuration.rulebook.compound),
-            *configuration.registry.points.kind,
-        }
-        raise failure(
-            f"{rule!r} is no rule, template or kind; expected {names.expected(rule, tuple(sorted(known)))}"
-        )
+    rulebook = configuration.rulebook
+    compound = (name for one in rulebook.compound for name in (one.id, one.topic))
+    known = [*names.NAMES, *rulebook.templates, *compound, *KINDS]
+    if rule not in known:
+        near = get_close_matches(rule, known, 1) or [
+            "a compound rule, a template, a kind or a finding's rule"
+        ]
+        raise failure(f"{rule!r} is no rule, template or kind; expected {near[0]}")
     if sources:
         _print(sources)
     else:
@@ -222,9 +230,10 @@ def _tier(tier: Tier | None) -> str:
 
 def _enterprise(registry: Registry, named: str) -> str:
     found = [code for code, one in registry.enterprises.items() if named in (code, one.name)]
-    if len(found) != 1:
-        known = tuple(name for code, one in registry.enterprises.items() for name in (code, one.name))
-        raise failure(
-            f"{named!r} is no enterprise of the registry; expected {names.expected(named, known[:40])}"
-        )
-    return found[0]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise failure(f"{named!r} are several: {', '.join(found[:SOME])}")
+    known = [name for code, one in registry.enterprises.items() for name in (code, one.name)]
+    near = get_close_matches(named, known, 1) or known[:SOME]
+    raise failure(f"{named!r} is no enterprise of the registry; expected {' or '.join(near)}")

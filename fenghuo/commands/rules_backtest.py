@@ -1,7 +1,6 @@
 """`fenghuo rules backtest`: what a new rulebook would have made of the last days."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from alerting.words import moment
 from fenghuo import backtest as old_journal
 from fenghuo import rule_tests
 from fenghuo.backtest import Load, Report, Side
@@ -24,8 +24,6 @@ from registry.versions import BrokenVersion
 
 console = Console()
 stderr = Console(stderr=True, highlight=False)
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 SHOWN = 20
 """So many of a kind are shown in a table; --json has all."""
@@ -44,7 +42,7 @@ def backtest(
 
     Example: `fenghuo rules backtest my-rules.yaml --data build/data --from 2026-11-01T00:00:00+08:00`
     """
-    new = read_rulebook(rulebook)
+    new = read_rulebook(rulebook, data)
     times = [_time(begin) if begin else 0, _time(end) if end else FOREVER]
     bar = Progress(
         TextColumn("[bold]{task.description}"),
@@ -77,7 +75,8 @@ def backtest(
 
 
 def _show(report: Report) -> None:
-    span = f"{_when(report.begin)} to {_when(report.end)}"
+    zone = report.time_zone
+    span = f"{moment(report.begin, zone)} to {moment(report.end, zone)} ({zone})"
     console.print(f"{span}: {report.rounds:,} rounds, {report.readings:,} readings", highlight=False)
     table = Table("", "old", "new", box=None)
     for (name, old), (_, new) in zip(_facts(report.old), _facts(report.new), strict=True):
@@ -93,7 +92,7 @@ def _show(report: Report) -> None:
             console.print(f"[bold]{title}[/]: {len(changes)}")
         for one in changes[:SHOWN]:
             tiers = " → ".join(filter(None, (one.old, one.new)))
-            text = f"  {_when(one.time)} {tiers:8} {one.rule} {one.enterprise} {one.subject}"
+            text = f"  {moment(one.time, zone)} {tiers:8} {one.rule} {one.enterprise} {one.subject}"
             console.print(escape(text), soft_wrap=True, highlight=False)
         if len(changes) > SHOWN:
             console.print(f"  and {len(changes) - SHOWN} more: --json has all")
@@ -137,10 +136,6 @@ def _show_load(report: Report) -> None:
         )
     if table.row_count:
         console.print(table)
-
-
-def _when(micros: int) -> str:
-    return (EPOCH + timedelta(microseconds=micros)).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _time(text: str) -> int:

@@ -152,6 +152,8 @@ class CompoundModel:
         code, part = place
         if scope == "enterprise":
             return code != "" and part == ""
+        if scope == "neighbours":
+            return code == "" and part[5:] in self.registry.cells
         if scope[:5] == "cell:":
             return (
                 code == ""
@@ -165,6 +167,9 @@ class CompoundModel:
         cell = finding.subject[:5] == "cell:"
         if cell and finding.subject[5:] not in self.registry.cells:
             return []
+        if scope == "neighbours":
+            cells = [finding.subject[5:]] if cell else self.cells((finding.enterprise, ""))
+            return [("", f"cell:{cells[1] if len(cells) > 1 else cells[0]}")] if cells else []
         if scope[:5] == "cell:":
             for outer in self.cells(("", finding.subject) if cell else (finding.enterprise, "")):
                 if self.registry.cells[outer].level == scope[5:]:

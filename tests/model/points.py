@@ -902,11 +902,11 @@ class PointModel:
     ) -> Finding:
         enterprise, name = key
         prefix = NO_POINT.get(rule, "point")
-        rules = self.points[key].rule if prefix == "point" else {"kind": "", "clause": ""}
+        rules = self.points[key].rule if prefix == "point" else {"kind": "", "clause": "", "template": ""}
         title = ""
         if rule == "chemical.overstored":
             holding = self.holding(key)
-            title, rules = holding.name, {"kind": holding.cas, "clause": holding.clause}
+            title, rules = holding.name, {"kind": holding.cas, "clause": holding.clause, "template": ""}
         if rule == "leak":
             title = self.section(key).name
         return Finding(
@@ -923,6 +923,7 @@ class PointModel:
             tier=self.tier(rule, key, level),
             name=title,
             kind=rules["kind"],
+            template=rules["template"],
             within=self.within(rule, key),
             value=value,
             limit=limit,
