@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from simulators.credit import made_up
 from simulators.physics import Physics
-from simulators.scenario import Gateway, Plant, Scenario, copies, duration
+from simulators.scenario import Gateway, Plant, Scenario, copies
+from simulators.scenario_values import duration
 
 DEVICE = ("signal", "noise", "resolution", "lag")
 """Columns of the index that say how it measures; the rest are the registry's own, but for those of a group."""

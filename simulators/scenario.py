@@ -1,17 +1,14 @@
 """A scenario: plants, what goes wrong when, who answers; read from YAML by a strict, published schema."""
 
 import csv
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import cache
 from math import isfinite
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,17 +21,28 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from simulators import credit
 from simulators.plant import Kind, kind, kinds
-
-SECOND = 1_000_000
-UNITS = {"ms": 1000, "s": SECOND, "min": 60 * SECOND, "h": 3600 * SECOND, "d": 86_400 * SECOND}
-LONGEST = 366 * UNITS["d"]
-EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-YEARS = range(2000, 2100)
-"""In which a scenario may begin: whoever hears earlier times, or times far ahead, cannot believe them."""
+from simulators.scenario_values import (
+    LONGEST,
+    SECOND,
+    Duration,
+    Id,
+    Mistakes,
+    Moment,
+    Place,
+    Share,
+    Size,
+    Span,
+    Targets,
+    Window,
+    Wrong,
+    duration,
+    refuse,
+    unit_ids,
+    wrong,
+)
 
 CELLS = ("haizhou", "donghai", "gangkou", "gangdong", "beishan", "shitan", "jingkou")
 """The cells of the grid that is written for a scenario, without its villages."""
@@ -42,122 +50,9 @@ CELLS = ("haizhou", "donghai", "gangkou", "gangdong", "beishan", "shitan", "jing
 OURS = ("enterprise", "gateway", "point", "unit", "signal", "noise", "resolution", "lag")
 """Columns that are no plant's to replace: they say which point it is, or how it measures."""
 
-Place = tuple[str | int, ...]
-Mistakes = Iterable[tuple[Place, str]]
-"""Each with its place within what is checked."""
-
 
 class ScenarioError(ValueError):
     """The file is no scenario; the text has a line for every mistake, each with its place and what was expected."""
-
-
-def duration(text: object) -> int:
-    """µs, from "500ms", "5s", "2min", "1h", "7d", or 0. Raises ValueError for anything else, or beyond LONGEST."""
-    if text in ("0", 0) and not isinstance(text, bool):
-        return 0
-    found = (
-        re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|min|h|d)", text) if isinstance(text, str) else None
-    )
-    if found is None:
-        raise ValueError("expected a duration such as 500ms, 5s, 2min, 1h or 7d")
-    micros = round(float(found[1]) * UNITS[found[2]])
-    if micros > LONGEST:
-        raise ValueError("expected a duration of 366d at most")
-    return micros
-
-
-def _span(text: object) -> int:
-    """A duration that is more than none."""
-    if not (micros := duration(text)):
-        raise ValueError("expected a duration of more than 0")
-    return micros
-
-
-def _moment(text: object) -> int:
-    """µs UTC, from ISO 8601 with a time zone."""
-    try:
-        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None or moment.year not in YEARS:
-        raise ValueError(
-            f"expected a time from {YEARS[0]} to {YEARS[-1]} with its zone, such as 2026-03-02T10:00:00+08:00"
-        )
-    return (moment - EPOCH) // timedelta(microseconds=1)
-
-
-def _unit_ids(units: object) -> object:
-    """Their ids, where it is said how many."""
-    if isinstance(units, int) and not isinstance(units, bool) and 1 <= units <= 9999:
-        return [f"{number:02d}" for number in range(1, units + 1)]
-    if not isinstance(units, list) or not units:
-        raise ValueError("expected a list of ids, or how many, from 1 to 9999")
-    return units
-
-
-def _size(size: object) -> object:
-    """A number, or one for each unit."""
-    values = size if isinstance(size, list) else [size]
-    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool) and isfinite(v)]
-    if not numbers or len(numbers) < len(values):
-        raise ValueError("expected a number, or a list with one for each unit")
-    return size
-
-
-def _window(window: tuple[int, int]) -> tuple[int, int]:
-    if window[0] >= window[1]:
-        raise ValueError("expected an end that is later than its beginning")
-    return window
-
-
-def _wrong(mistakes: Mistakes) -> ValidationError:
-    return ValidationError.from_exception_data(
-        "scenario",
-        [
-            InitErrorDetails(
-                type=PydanticCustomError("scenario", "{text}", {"text": text}), loc=place, input=None
-            )
-            for place, text in mistakes
-        ],
-    )
-
-
-def _refuse(mistakes: Mistakes) -> None:
-    """Raises ValidationError where there are any."""
-    if found := list(mistakes):
-        raise _wrong(found)
-
-
-Duration = Annotated[
-    int,
-    BeforeValidator(duration, json_schema_input_type=str),
-    Field(description="500ms, 5s, 2min, 1h or 7d"),
-]
-Span = Annotated[
-    int,
-    BeforeValidator(_span, json_schema_input_type=str),
-    Field(description="500ms, 5s, 2min, 1h or 7d; more than 0"),
-]
-Moment = Annotated[
-    int,
-    BeforeValidator(_moment, json_schema_input_type=str),
-    Field(description="ISO 8601 with a time zone"),
-]
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.{}-]{1,40}$")]
-Size = Annotated[float | list[float], BeforeValidator(_size, json_schema_input_type=float | list[float])]
-Window = Annotated[tuple[Duration, Duration], Field(strict=False), AfterValidator(_window)]
-Target = Annotated[
-    str,
-    Field(
-        description="ENTERPRISE/NAME, or NAME alone where one enterprise has it; * stands for anything, "
-        "gas-3 for the third copy of gas"
-    ),
-]
-Share = Annotated[float, Field(ge=0, le=1)]
-Wrong = Annotated[float, Field(ge=-3e8, le=3e8)]
-
-
-Targets = Annotated[list[Target], Field(min_length=1)]
 
 
 class Strict(BaseModel):
@@ -175,7 +70,7 @@ class Strict(BaseModel):
                 "extra_forbidden": f"unknown key; there are {known}",
                 "model_type": f"expected a mapping with the keys {known}",
             }
-            raise _wrong(
+            raise wrong(
                 (found["loc"], texts.get(found["type"], found["msg"].removeprefix("Value error, ")))
                 for found in error.errors()
             ) from None
@@ -220,7 +115,7 @@ class Plant(Strict):
     kind: str
     units: Annotated[
         list[Id],
-        BeforeValidator(_unit_ids, json_schema_input_type=list[Id] | int),
+        BeforeValidator(unit_ids, json_schema_input_type=list[Id] | int),
         Field(description="their ids, or how many: 01, 02 ..."),
     ]
     title: Annotated[str, Field(description="what the units are called; {unit} is the id")] = "{unit}"
@@ -240,7 +135,7 @@ class Plant(Strict):
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> "Plant":
-        _refuse(_plant(self))
+        refuse(_plant(self))
         return self
 
     @property
@@ -276,7 +171,7 @@ class Enterprise(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> "Enterprise":
-        _refuse(_enterprise(self))
+        refuse(_enterprise(self))
         return self
 
     @property
@@ -439,21 +334,21 @@ class Scenario(Strict):
     @field_validator("enterprises")
     @classmethod
     def _apart(cls, enterprises: list[Enterprise], info: ValidationInfo) -> list[Enterprise]:
-        _refuse(_enterprises(enterprises, info.data))
+        refuse(_enterprises(enterprises, info.data))
         return enterprises
 
     @field_validator("timeline")
     @classmethod
     def _there(cls, timeline: list[Event], info: ValidationInfo) -> list[Event]:
         if "enterprises" in info.data:
-            _refuse(_timeline(timeline, info.data["enterprises"], info.data.get("lasts", LONGEST)))
+            refuse(_timeline(timeline, info.data["enterprises"], info.data.get("lasts", LONGEST)))
         return timeline
 
     @field_validator("risks")
     @classmethod
     def _known(cls, risks: list[Risk], info: ValidationInfo) -> list[Risk]:
         if "enterprises" in info.data:
-            _refuse(_risks(risks, info.data["enterprises"]))
+            refuse(_risks(risks, info.data["enterprises"]))
         return risks
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from simulators.scenario import Place, Scenario, ScenarioError
+from simulators.scenario import Scenario, ScenarioError
+from simulators.scenario_values import Place
 
 
 class _Loader(yaml.SafeLoader):

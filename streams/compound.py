@@ -441,10 +441,15 @@ class CompoundEngine:
                     self._hear(running, leaf, place, known, start, known.turned if known.true else None)
 
     def _erase(self, running: Running, known: Known, places: Iterable[Place]) -> None:
+        """It never counted in these places, nor completed a sequence there."""
         for leaf in running.leaves:
             if leaf.matches(known.finding):
                 for place in places:
-                    running.heard[leaf.index, place].erase(known.finding.id)
+                    heard = running.heard[leaf.index, place]
+                    for inner in (place, *running.inside.get(place, ())) if leaf.stretched else ():
+                        for done in running.instances[inner].done if inner in running.instances else ():
+                            done.pop(heard.key[known.finding.id], None)
+                    heard.erase(known.finding.id)
 
     def _keep_standing(self, running: Running, was: Running | None) -> None:
         """What stood goes on standing where the changed rule is UNKNOWN."""

@@ -19,6 +19,7 @@ from simulators.plants.stirred_reactor import (
     heat_balance,
     start,
     step,
+    valve_position,
 )
 
 
@@ -158,6 +159,32 @@ def test_cooling_lost_shows_then_endangers_then_harms_within_a_minute():
     assert after["coolant_flow"] == 0
 
 
+def test_the_valve_opens_for_what_is_too_warm_and_water_that_is_missing_opens_it_further():
+    usual_flow = valve_position(BENCHMARK, reactor()).item()
+    assert usual_flow == pytest.approx(100 / BENCHMARK.valve)
+    cold, warm = reactor(temperature=340.0), reactor(temperature=360.0)
+    assert (valve_position(BENCHMARK, cold).item(), valve_position(BENCHMARK, warm).item()) == (0.0, 100.0)
+    assert KIND.measure(BENCHMARK, warm, inputs(cooling=0.3))["coolant_flow"] == pytest.approx(0.9 * 49.84)
+    weak = run(60, cooling=0.7)
+    openings = [valve_position(BENCHMARK, state).item() for state in weak]
+    assert usual_flow + 5 < openings[-1] < 100
+    flow = KIND.measure(BENCHMARK, weak[-1], inputs(cooling=0.7))["coolant_flow"].item()
+    assert flow == pytest.approx(0.7 * openings[-1] / 100 * BENCHMARK.valve * BENCHMARK.coolant)
+
+
+def test_a_valve_that_is_open_to_its_limit_says_that_heat_outruns_cooling_where_the_flow_does_not():
+    """A third of the water: the flow is never low, while the valve is wide open seconds after the danger began."""
+    weak = run(60, cooling=0.3)
+    danger = first(weak, "runaway", Stage.DANGER, cooling=0.3)
+    measured = [KIND.measure(BENCHMARK, state, inputs(cooling=0.3)) for state in weak]
+    wide_open = next(second for second, values in enumerate(measured) if values["cooling_valve"] >= 90)
+    assert abs(wide_open - danger) <= 5
+    index = csv.DictReader(KIND.index.read_text("utf-8").splitlines())
+    low = next(float(row["L"]) for row in index if row["signal"] == "coolant_flow")
+    burning = [values["coolant_flow"].item() for values in measured[danger:]]
+    assert min(burning) > low
+
+
 def test_fouling_shows_in_the_coolants_flow_long_before_the_temperature_runs_away():
     state, at = start(BENCHMARK, 1, STILL), {}
     for second in range(7200):
@@ -262,7 +289,7 @@ def test_the_kind_is_whole():
     assert all(set(hazard.signals) <= set(signals) for hazard in KIND.hazards)
     rows = list(csv.DictReader(KIND.index.read_text("utf-8").splitlines()))
     assert [row["point"] for row in rows] == [f"{p}-{{unit}}{s}" for p, s in zip(
-        ("TI", "TI", "PI", "LI", "FI"), ("", "B", "", "", ""), strict=True)]  # fmt: skip
+        ("TI", "TI", "PI", "LI", "FI", "ZI"), ("", "B", "", "", "", ""), strict=True)]  # fmt: skip
     for row in rows:
         signal, far = signals[row["signal"]], 6 * float(row["noise"])
         assert row["engineering_unit"] == signal.unit

@@ -86,9 +86,9 @@ def test_list_names_all_of_ours():
 def test_registry_writes_what_a_fenghuo_needs(tmp_path: Path, story: Path):
     result = run("simulate", "registry", story, tmp_path / "made" / "registry")
     assert result.exit_code == 0, result.stderr
-    assert "5 points of 1 enterprises" in plain(result)
+    assert "6 points of 1 enterprises" in plain(result)
     registry = compile_folder(tmp_path / "made" / "registry")
-    assert list(registry.points.id) == ["FI-R-1", "LI-R-1", "PI-R-1", "TI-R-1", "TI-R-1B"]
+    assert list(registry.points.id) == ["FI-R-1", "LI-R-1", "PI-R-1", "TI-R-1", "TI-R-1B", "ZI-R-1"]
     assert run("check", tmp_path / "made" / "registry").exit_code == 0
     assert run("simulate", "registry", "toxic-leak", tmp_path / "made").exit_code == 1, "it is not empty"
     assert run("simulate", "registry", "toxic-leak", tmp_path / "ours").exit_code == 0

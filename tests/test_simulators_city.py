@@ -210,7 +210,7 @@ def test_what_a_plant_changes_of_its_points_is_in_the_registry(written: Written,
               - kind: stirred_reactor
                 units: [R-1, R-2]
                 gateway: a
-                without: ["TI-{unit}B", "FI-{unit}"]
+                without: ["TI-{unit}B", "FI-{unit}", "ZI-{unit}"]
                 names: {PI-R-2: P-2}
                 registry: {"*": {video: "https://video.example/{unit}"}, "TI-{unit}": {H: "88"}}
               - {kind: stirred_reactor, units: [R-3], gateway: b}
@@ -234,6 +234,7 @@ def test_what_a_plant_changes_of_its_points_is_in_the_registry(written: Written,
             "PI-R-3",
             "LI-R-3",
             "FI-R-3",
+            "ZI-R-3",
         ]
     )
     assert points.video[row["P-2"]] == "https://video.example/R-2"
@@ -475,7 +476,7 @@ def test_who_may_be_blind_for_so_long_is_in_danger_and_for_less_is_excused(writt
         for one in truth.dangers
     }
     since = [begin + minute * MINUTE for minute in range(11)]
-    behind_gw2 = ("TI-R-2", "TI-R-2B", "PI-R-2", "LI-R-2", "FI-R-2")
+    behind_gw2 = ("TI-R-2", "TI-R-2B", "PI-R-2", "LI-R-2", "FI-R-2", "ZI-R-2")
     assert found == {
         ("blind.frozen", ("TI-R-1",), ""): (since[1], since[1], since[3], since[6], "R-1"),
         ("blind.frozen", ("PI-R-1",), ""): (since[1], since[1], since[3], since[6], "R-1"),
@@ -565,7 +566,7 @@ def test_of_many_points_those_are_kept_to_which_something_happens(
     city = City(written(reactors(*events)), "run")
     write(tmp_path, city)
     kept = [point for _, point in record.read(tmp_path)[2].values]
-    assert kept == ["TI-R-2", "TI-S-1", "TI-S-1B", "PI-S-1", "LI-S-1", "FI-S-1"]
+    assert kept == ["TI-R-2", "TI-S-1", "TI-S-1B", "PI-S-1", "LI-S-1", "FI-S-1", "ZI-S-1"]
     write(tmp_path, City(but(city.scenario, timeline=[]), "calm"))
     assert record.read(tmp_path)[2].values == {}
 

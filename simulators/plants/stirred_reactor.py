@@ -112,6 +112,11 @@ def coolant_flow(design: Design, state: Reactor, inputs: Inputs) -> Floats:
     return _coolant(design, state.temperature, inputs)
 
 
+def valve_position(design: Design, state: Reactor) -> Floats:
+    """How far the controller has opened the cooling valve, %. Water that is missing behind it opens it further."""
+    return 100.0 * _opening(design, state.temperature)
+
+
 def heat_balance(design: Design, state: Reactor, inputs: Inputs) -> dict[str, Floats]:
     """The flows of heat in J/min: reaction and feed into the contents, wall into the jacket, coolant out of it,
     and, as "capacity", what a jacket at rest would take if all the water that there is ran through it."""
@@ -141,6 +146,7 @@ def measure(design: Design, state: Reactor, inputs: Inputs) -> dict[str, Floats]
         "pressure": np.minimum(_pressure(state.temperature), design.relief),
         "level": 70.0 * (1 + 5.0e-4 * (state.temperature - 350.0)),
         "coolant_flow": coolant_flow(design, state, inputs),
+        "cooling_valve": valve_position(design, state),
         "jacket_temperature": state.jacket - 273.15,
         "concentration": state.concentration,
     }
@@ -219,9 +225,14 @@ def _feed_temperature(design: Design, state: Reactor, inputs: Inputs) -> Floats:
 
 
 def _coolant(design: Design, temperature: Floats, inputs: Inputs) -> Floats:
+    through = _opening(design, temperature) * design.valve * design.coolant
+    return inputs["cooling"] * through + inputs["emergency"] * design.coolant
+
+
+def _opening(design: Design, temperature: Floats) -> Floats:
+    """Of the cooling valve, 0 to 1: in proportion to how much too warm it is, around the operating point's flow."""
     wanted = design.coolant + design.gain * (temperature - design.set_point)
-    open_to = np.minimum(np.maximum(wanted, 0.0), design.valve * design.coolant)
-    return inputs["cooling"] * open_to + inputs["emergency"] * design.coolant
+    return np.clip(wanted / (design.valve * design.coolant), 0.0, 1.0)
 
 
 def _pressure(temperature: Floats) -> Floats:
@@ -289,6 +300,7 @@ KIND = Kind(
         Signal("pressure", "MPa", 0.130, 0.152, "gauge pressure over the contents"),
         Signal("level", "%", 69.9, 70.1, "level of the contents"),
         Signal("coolant_flow", "L/min", *_FLOW, "cooling water through the jacket"),
+        Signal("cooling_valve", "%", 28.0, 39.0, "how far the controller has opened the cooling valve"),
         Signal("jacket_temperature", "℃", 20.0, 36.0, "temperature of the jacket's water"),
         Signal("concentration", "mol/L", 0.45, 0.55, "reactant that has not reacted"),
     ),
@@ -320,7 +332,7 @@ KIND = Kind(
             "反应失控",
             "Thermal runaway",
             "I",
-            ("temperature", "coolant_flow", "pressure"),
+            ("temperature", "coolant_flow", "cooling_valve", "pressure"),
             120.0,
             "N. N. Semenov, Z. Phys. 48 (1928) 571; F. Stoessel, Thermal Safety of Chemical Processes, ch. 2 and 5. "
             "VISIBLE: the temperature is 1 K above its set-point, or above it while the coolant's flow is unusual. "

@@ -34,6 +34,13 @@ def test_a_reactor_overheats_and_nobody_answers(opened: Open) -> None:
     world.until("10:05:10")
     assert world.alerts() == []
 
+    world.until("10:06:45")
+    runaway = world.alert("compound.runaway", of="R-1101")
+    assert (runaway.tier, runaway.level) == (Tier.I, "cooling-lost"), (
+        "before any limit of the temperature is reached"
+    )
+    assert not world.alerts("limit.high", of="TI-R-1101")
+
     world.until("10:08")
     alert = world.alert("limit.high", of="TI-R-1101")
     assert (alert.tier, alert.condition, alert.answer) == (Tier.III, Condition.ACTIVE, Answer.UNCONFIRMED)
@@ -52,6 +59,7 @@ def test_a_reactor_overheats_and_nobody_answers(opened: Open) -> None:
     assert list(world.called(alert))[2:] == ["gangdong-duty", "gangkou-duty"], "and then the district, asked"
     assert (alert.rung, alert.answer) == (3, Answer.UNCONFIRMED)
     assert "haizhou-duty" not in world.called(alert), "a yellow alert stays in the district"
+    assert "haizhou-duty" in world.called(runaway), "a red one goes to the city"
 
 
 def test_a_reactor_overheats_and_its_operator_confirms_in_three_minutes(opened: Open) -> None:
@@ -65,9 +73,11 @@ def test_a_reactor_overheats_and_its_operator_confirms_in_three_minutes(opened: 
     assert 179e6 <= alert.confirmed - alert.raised <= 200e6
     world.to_the_end()
     assert {a.rung for a in world.alerts()} == {0}, "nobody else is called"
-    assert {a.answer for a in world.alerts()} == {Answer.ACTED}
+    assert {a.answer for a in world.alerts()} == {Answer.CONFIRMED, Answer.ACTED}
+    assert {a.answer for a in world.alerts() if a.tier >= Tier.III} == {Answer.ACTED}
     score = world.score()
-    assert (score.missed, score.late, score.false) == (0, 0, 0)
+    assert {danger.outcome for danger in score.dangers} == {"detected"}
+    assert (score.early, score.false) == (0, 0)
 
 
 @pytest.mark.mosquitto
