@@ -182,6 +182,8 @@ def test_what_a_broker_that_was_killed_did_not_acknowledge_is_sent_to_the_next(
         lines.send(message(Kind.ONLINE, gateway))
         lines.send(readings(gateway, 0))
     lines.flush()
+    for gateway in range(GATEWAYS):  # what it has acknowledged and not handed on dies with it
+        listener.wait(f"gw{gateway}", "readings", 1)
     assert broker.pid is not None
     os.kill(broker.pid, signal.SIGSTOP)  # it takes what comes, and never answers
     for number in range(1, 8):
