@@ -26,16 +26,13 @@ from registry.records import (
     split,
 )
 from registry.source import ENTERPRISE_COLUMNS, DutyEntry, EnterpriseEntry, Entry, PersonEntry, RegistryEntry
-from registry.store import Difference, Edit, Editing, RegistryStore
+from registry.store import Difference, Edit, Editing, Look, RegistryStore
 
 Told = Callable[[str, int, int], None]
 """Is told how far it has come: the step, how much of it is done, and of how much (0: not known)."""
 
 Stored: TypeAlias = Mapping[tuple[str, str], tuple[str, str]]
 """Enterprise and body, as JSON, of records, by kind and key."""
-
-TRIES = 3
-"""So often a folder is judged while others may edit; if each time they did, they wait for the next."""
 
 _Dumper: Any = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
 
@@ -86,13 +83,15 @@ def import_folder(
     reading = Mistakes()
     raw = read_files(folder, reading, some=not replace)
 
-    def judged(before: Stored) -> tuple[list[Difference], Sequence[Mistake]]:
+    def judged(look: Look) -> tuple[list[Difference], Sequence[Mistake]]:
+        before = look.bodies()
         told("check", 0, 0)
         left, skipped = _judged(before, raw, reading.found, replace=replace, skip_bad=skip_bad)
         told("compare", 0, 0)
         return _differences(before, left, remove=replace), skipped
 
-    def written(editing: Editing, differences: list[Difference], skipped: Sequence[Mistake]) -> Imported:
+    def written(editing: Editing, outcome: tuple[list[Difference], Sequence[Mistake]]) -> Imported:
+        differences, skipped = outcome
         edit = editing.write(
             differences,
             who=who,
@@ -105,15 +104,7 @@ def import_folder(
         removed = sum(one.new is None for one in differences)
         return Imported(edit, added, len(differences) - added - removed, removed, tuple(skipped))
 
-    for _ in range(TRIES):
-        with store.looking() as look:
-            newest, before = look.newest(), look.bodies()
-        outcome = judged(before)
-        with store.editing() as editing:
-            if editing.newest() == newest:
-                return written(editing, *outcome)
-    with store.editing() as editing:
-        return written(editing, *judged(editing.bodies()))
+    return store.change(judged, written)
 
 
 def differs(store: RegistryStore, folder: Path) -> bool:

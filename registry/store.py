@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Engine, Select, and_, bindparam, delete, func, insert, or_, select
 
@@ -20,8 +20,14 @@ from registry.store_tables import records as records_table
 TOGETHER = 5_000
 """Rows that are written, and keys that are asked for, at once."""
 
+TRIES = 3
+"""So often an edit is judged while others may edit; if each time they did, they wait for the next."""
+
 FEW = 50
 """Enterprises that an edit may touch and still be judged without all the others."""
+
+T = TypeVar("T")
+Done = TypeVar("Done")
 
 _GRID = ("id", "name", "level", "parent")
 
@@ -94,6 +100,32 @@ class Look:
         table = records_table.c
         rows = self._connection.execute(select(table.kind, table.key, table.enterprise, table.body))
         return {(kind, key): (enterprise, body) for kind, key, enterprise, body in rows}
+
+    def differences(self, changes: Sequence[Change]) -> list[Difference]:
+        """What these changes make of what is there. Raises RegistryErrors if that would be no registry."""
+        mistakes = Mistakes()
+        before: dict[tuple[str, str], Record | None] = {}
+        after: dict[tuple[str, str], Record | None] = {}
+        for change in changes:
+            name = (change.kind, change.key)
+            if change.kind not in kinds():
+                expected = f"one of {', '.join(kinds())}"
+                mistakes.add(" ".join(name), 0, "kind", f"is {change.kind!r}", expected)
+                continue
+            if name not in before:
+                before[name] = after[name] = self.find(*name)
+            after[name] = _changed(change, after[name], mistakes)
+        if mistakes.found:
+            raise RegistryErrors(mistakes.found)
+        differences = [
+            Difference(kind, key, (new or old or _NOTHING).enterprise, *map(_json, (old, new)))
+            for (kind, key), old in before.items()
+            for new in (after[kind, key],)
+        ]
+        differences = [one for one in differences if one.old != one.new]
+        if differences:
+            _check(self._connection, before, after)
+        return differences
 
 
 class Editing(Look):
@@ -178,33 +210,29 @@ class RegistryStore:
         Raises:
             RegistryErrors: what would be is no registry. All mistakes; nothing was done.
         """
-        mistakes = Mistakes()
-        with self.editing() as editing:
-            permit(editing)
-            connection = editing._connection
-            before: dict[tuple[str, str], Record | None] = {}
-            after: dict[tuple[str, str], Record | None] = {}
-            for change in changes:
-                name = (change.kind, change.key)
-                if change.kind not in kinds():
-                    mistakes.add(
-                        " ".join(name), 0, "kind", f"is {change.kind!r}", f"one of {', '.join(kinds())}"
-                    )
-                    continue
-                if name not in before:
-                    before[name] = after[name] = editing.find(*name)
-                after[name] = _changed(change, after[name], mistakes)
-            differences = [
-                Difference(kind, key, (new or old or _NOTHING).enterprise, *map(_json, (old, new)))
-                for (kind, key), old in before.items()
-                for new in (after[kind, key],)
-            ]
-            differences = [one for one in differences if one.old != one.new]
-            if mistakes.found:
-                raise RegistryErrors(mistakes.found)
-            if differences:
-                _check(connection, before, after)
+
+        def judged(look: Look) -> list[Difference]:
+            permit(look)
+            return look.differences(changes)
+
+        def written(editing: Editing, differences: list[Difference]) -> Edit | None:
             return editing.write(differences, who=who, why=why, now=now, origin=origin)
+
+        return self.change(judged, written)
+
+    def change(self, judge: Callable[[Look], T], write: Callable[[Editing, T], Done]) -> Done:
+        """Judge while others may edit, for that may take long, and write by it in one transaction.
+
+        If others did edit, it is judged again; after TRIES with them kept out, so that it ends.
+        """
+        for _ in range(TRIES):
+            with self.looking() as look:
+                newest, judged = look.newest(), judge(look)
+            with self.editing() as editing:
+                if editing.newest() == newest:
+                    return write(editing, judged)
+        with self.editing() as editing:
+            return write(editing, judge(editing))
 
     def newest(self) -> int:
         """The number of the newest edit; 0 if the registry is empty. To ask again costs microseconds."""

@@ -18,9 +18,9 @@ from sqlalchemy import Engine, event
 from registry import packed
 from registry.compile import compile_folder, compile_source
 from registry.database import DatabaseBusy, open_database, writing
-from registry.exchange import TRIES, Imported, differs, export_folder, import_folder
+from registry.exchange import Imported, differs, export_folder, import_folder
 from registry.mistakes import RegistryErrors
-from registry.store import Change, Edit, Look, RegistryStore
+from registry.store import TRIES, Change, Edit, Look, RegistryStore
 from registry.store_tables import metadata, upgrade
 from tests.build import code
 from tests.folders import write_registry
