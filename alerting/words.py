@@ -245,7 +245,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "event.corrected": ("数据更正", "corrected"),
     "event.unknown": ("情况未知", "unknown"),
     "event.ended": ("情况结束", "ended"),
-    "event.withdrawn": ("规则已撤销", "withdrawn"),
+    "event.withdrawn": ("已撤销", "withdrawn"),
     "event.confirm": ("确认", "confirm"),
     "event.take_over": ("接手", "take-over"),
     "event.act": ("处置记录", "action"),

@@ -10,7 +10,7 @@ import msgspec
 from alerting.ladder import Ladder
 from alerting.lifecycle import REOPEN_WITHIN
 from alerting.words import moment
-from fenghuo.recovery import evaluate
+from fenghuo.recovery import evaluate, reconfigure
 from ingest.journal import read, version_at
 from ingest.journal_file import first_offset, paths, query
 from ingest.readings import Round
@@ -169,14 +169,14 @@ def backtest(
     until = min(end, _newest(journal))
     begun, last, count, readings = round_.time, round_.time, 0, 0
     old, other = _both(compiled, version, new)
-    engines = Evaluator(old, begun), Evaluator(other, begun)
+    engines = [Evaluator(old, begun), Evaluator(other, begun)]
     told, ladder = (Told(), Told()), Ladder(old.registry)
     for _, round_ in _from(first, rounds):
         if round_.version is not None:
             both = _both(compiled, round_.version, new)
             ladder = Ladder(both[0].registry)
-            for engine, configured, side in zip(engines, both, told, strict=True):
-                found: Sequence[Finding] = engine.reconfigure(configured, round_.time, round_.listening)
+            for number, (configured, side) in enumerate(zip(both, told, strict=True)):
+                engines[number], found, _ = reconfigure(engines[number], configured, round_)
                 side.take(found, configured.registry, ladder)
         else:
             for engine, side in zip(engines, told, strict=True):

@@ -108,7 +108,6 @@ class Judge:
         ) = 0.0
         self._values: LastValues | None = None
         self._loader = ThreadPoolExecutor(max_workers=1)
-        self._unfit = ""  # a version that the engine failed over: not tried again by this process
         self._coming: tuple[str, Future[Configuration]] | None = None
 
         self._begin_journal()
@@ -137,6 +136,9 @@ class Judge:
             self._pending += self._lost(lost)
         for time, fault in recovered.faults:
             self._pending += self._engine_failed(time, fault)
+        self._unfit = recovered.unfit  # not tried again by this process
+        if self._journal.version != self._registry.version:
+            self._say_what_is_in_force()
 
     # -- start ---------------------------------------------------------------------------------
 
@@ -148,6 +150,14 @@ class Judge:
         if version is None:
             raise SystemExit("no registry version is wanted: `fenghuo serve` compiles one first")
         self._journal.append([Round(self._clock.now(), listening=False, version=version)])
+
+    def _say_what_is_in_force(self) -> None:
+        """Where the engine has failed over the version that the journal named last."""
+        stays = self._engine.configuration
+        round_ = Round(self._now(), listening=False, version=stays.registry.version)
+        if self._append([round_]):
+            self._engine, found, _ = recovery.reconfigure(self._engine, stays, round_)
+            self._pending += found
 
     def _make_collector(self) -> Collector:
         broker = self._settings.broker
@@ -493,12 +503,7 @@ class Judge:
         round_ = Round(now, self._listening(now), version=compiled.version)
         if not self._write() or not self._append([round_]):
             return
-        self._engine, found, fault = recovery.reconfigure(self._engine, coming, round_)
-        self._found(found)
-        if fault:
-            self._unfit = compiled.version
-            self._found(self._engine_failed(now, fault))
-            return
+        self._found(self._engine.reconfigure(coming, now, round_.listening))  # see recovery.reconfigure
         self._desk.set_registry(compiled)
         self._assembler.set_registry(compiled)
         self._values = None

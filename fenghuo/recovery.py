@@ -37,7 +37,7 @@ class Recovered(NamedTuple):
 
     findings: those of rounds that the desk has not absorbed, in their order. faults: times of rounds and
     versions that the engine failed over, µs, and why. snapshot: the offset of the snapshot that was used, 0 for none.
-    lost: gaps in the journal.
+    lost: gaps in the journal. unfit: the newest version that was to take force, if the engine failed over it.
     """
 
     engine: Evaluator
@@ -45,6 +45,7 @@ class Recovered(NamedTuple):
     faults: Sequence[tuple[int, str]]
     snapshot: int
     lost: Sequence[Lost]
+    unfit: str
 
 
 def recover(
@@ -60,7 +61,7 @@ def recover(
     A snapshot that cannot be used is left out, and what there is of the journal evaluated instead. Where the
     journal's beginning is gone too, a finding that began before it gets another id. So the newest message of
     each that is open at ``absorbed`` is given to the desk again: it knows it, or joins it to its alert by rule
-    and subject. What is open at the desk under ids that nobody will ever speak of again is WITHDRAWN after that.
+    and subject. What is open at the desk under ids of which nothing is found is WITHDRAWN after that.
 
     Args:
         folder: the journal's. versions: where compiled registries are. absorbed: the desk's offset.
@@ -78,6 +79,7 @@ def recover(
     opened: dict[str, Finding] = {}
     known = [] if used else told()
     epoch = f" after {after}" if after else ""
+    unfit = ""
     for offset, round_ in journal.read(after):
         if offset != after + 1:
             log.error("journal_gap", after=after, next=offset)
@@ -85,8 +87,11 @@ def recover(
         if engine is None:
             engine = Evaluator(_version(folder, offset, versions), round_.time, epoch)
         if round_.version is not None:
-            coming = configuration.load(versions, round_.version, engine.registry)
+            before = engine.registry
+            coming = configuration.load(versions, round_.version, before)
             engine, found, fault = reconfigure(engine, coming, round_)
+            if round_.version != before.version:  # else it says that what was in force stays
+                unfit = round_.version if fault else ""
         else:
             found, fault = evaluate(engine, round_)
         if fault and offset > absorbed:
@@ -100,10 +105,11 @@ def recover(
                     del opened[finding.id]
     if engine is None:
         raise CannotRecover("the journal is empty")
-    gone = [_withdrawn(finding, engine) for finding in known if finding.id not in opened]
-    findings = [*opened.values(), *gone, *findings]
+    spoken_of = opened.keys() | {finding.id for finding in findings}
+    gone = [_withdrawn(finding, engine) for finding in known if finding.id not in spoken_of]
+    findings = [*opened.values(), *findings, *gone]  # last: what joins its alert under a new id keeps it open
     log.info("recovered", snapshot=used, absorbed=absorbed, offset=after, findings=len(findings))
-    return Recovered(engine, findings, faults, used, journal.missing)
+    return Recovered(engine, findings, faults, used, journal.missing, unfit)
 
 
 def _withdrawn(finding: Finding, engine: Evaluator) -> Finding:
@@ -136,7 +142,8 @@ def reconfigure(
 ) -> tuple[Evaluator, list[Finding], str]:
     """The engine under another version, and what that gives; or as it was, and the fault for which it stays so.
 
-    That is the same in life and in every replay: a version over which the engine fails must not end the judging.
+    Of a replay: in life the judge dies over such a version, and its next start leaves it out. That spares every
+    other edit the copy that is taken here.
     """
     was, before = engine.configuration, engine.snapshot()
     try:
@@ -150,7 +157,10 @@ def _version(folder: Path, offset: int, versions: Path) -> Configuration:
     version = version_at(folder, offset)
     if version is None:
         raise CannotRecover(f"the journal begins at offset {offset} without saying its version")
-    return configuration.load(versions, version)
+    try:
+        return configuration.load(versions, version)
+    except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion) as error:
+        raise CannotRecover(f"the journal begins with version {version}, and {error}") from error
 
 
 def _from_snapshot(file: Path, versions: Path) -> tuple[Evaluator | None, int]:

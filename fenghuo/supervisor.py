@@ -193,6 +193,7 @@ class Supervisor:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), WATCH)
         finally:
+            stop.set()
             for child in self.children:
                 child.end()
             if self._broker is not None:
@@ -346,7 +347,9 @@ class Supervisor:
 
     def _refuse(self, mistakes: str) -> None:
         log.error("registry_refused", mistakes=mistakes.splitlines())
-        self._settings.refused.write_text(mistakes, "utf-8")
+        fresh = self._settings.refused.with_suffix(".new")
+        fresh.write_text(mistakes, "utf-8")
+        fresh.replace(self._settings.refused)  # the judge may be reading it
 
     def _fill(self, now: int) -> None:
         """An empty registry takes what the folder says that the settings name; later it is not looked at."""

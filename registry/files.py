@@ -186,20 +186,19 @@ class FileReader:
         header: list[str] = []
         rows: list[list[str]] = []
         places: list[tuple[str, int]] = []
-        line, width, sound = 1, 0, True
+        line, sound = 1, True
         try:
             for cells in reader:
                 start, line = line, reader.line_num + 1
                 if not any(cells):
                     continue
                 if not header:
-                    width = len(cells)
                     header = [cell.strip() for cell in cells]
                     while len(header) > 1 and not header[-1]:  # Excel adds empty columns
                         header.pop()
                     if not self._header(name, start, header, table.columns, required):
                         return False
-                elif len(cells) != width or any(cells[len(header) :]):
+                elif len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :]):
                     self._add(name, start, "", f"has {len(cells)} cells", f"{len(header)}, like the header")
                     table.left_out.add((name, start))
                     sound = False

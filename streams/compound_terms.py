@@ -337,36 +337,48 @@ class Compiled:
 def compiled(when: rulebook.Condition) -> Compiled:
     leaves: list[Leaf] = []
     sequences: list[Sequence] = []
+    term = _term(when, leaves, sequences)
+    return Compiled(term, tuple(leaves), tuple(sequences), horizon(when))
+
+
+def _term(
+    when: rulebook.Condition,
+    leaves: list[Leaf],
+    sequences: list[Sequence],
+    past: bool = False,
+    denied: bool = False,
+) -> Term:
+    """past, denied: it is below an operator that asks what was, and below a ``not``."""
 
     def leaf(
-        pattern: rulebook.Pattern, key: Key, past: bool, denied: bool, count: int = 1, stretched: bool = False
+        pattern: rulebook.Pattern, key: Key, past: bool, count: int = 1, stretched: bool = False
     ) -> Leaf:
         leaves.append(Leaf(len(leaves), pattern, count, key, past, denied, stretched))
         return leaves[-1]
 
-    def make(when: rulebook.Condition, past: bool, denied: bool) -> Term:
-        match when:
-            case rulebook.Pattern():
-                return leaf(when, _one, past, denied)
-            case rulebook.AtLeast():
-                key = _one if when.count == 1 else KEYS[when.different]
-                return leaf(when.of, key, past, denied, when.count)
-            case rulebook.All():
-                return All(tuple(make(of, past, denied) for of in when.of))
-            case rulebook.Any():
-                return Any(tuple(make(of, past, denied) for of in when.of))
-            case rulebook.Not():
-                return Not(make(when.of, past, True))
-            case rulebook.Within():
-                return Within(tuple(make(of, True, denied) for of in when.of), when.time)
-            case rulebook.For():
-                return For(when.time, make(when.of, True, denied))
-            case rulebook.Sequence():
-                of = tuple(leaf(pattern, _one, True, denied, stretched=True) for pattern in when.of)
-                sequences.append(Sequence(len(sequences), when.time, of))
-                return sequences[-1]
+    def terms(several: tuple[rulebook.Condition, ...], past: bool) -> tuple[Term, ...]:
+        return tuple(_term(of, leaves, sequences, past, denied) for of in several)
 
-    return Compiled(make(when, False, False), tuple(leaves), tuple(sequences), horizon(when))
+    match when:
+        case rulebook.Pattern():
+            return leaf(when, _one, past)
+        case rulebook.AtLeast():
+            key = _one if when.count == 1 else KEYS[when.different]
+            return leaf(when.of, key, past, when.count)
+        case rulebook.All():
+            return All(terms(when.of, past))
+        case rulebook.Any():
+            return Any(terms(when.of, past))
+        case rulebook.Not():
+            return Not(_term(when.of, leaves, sequences, past, denied=True))
+        case rulebook.Within():
+            return Within(terms(when.of, past=True), when.time)
+        case rulebook.For():
+            return For(when.time, *terms((when.of,), past=True))
+        case rulebook.Sequence():
+            of = tuple(leaf(pattern, _one, past=True, stretched=True) for pattern in when.of)
+            sequences.append(Sequence(len(sequences), when.time, of))
+            return sequences[-1]
 
 
 def _one(finding: Finding) -> str | None:

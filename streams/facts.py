@@ -35,7 +35,7 @@ class State(msgspec.Struct, frozen=True):
     now: int
     open: list[tuple[Key, Finding]]
     ended: list[tuple[Key, Finding]]
-    corrected: list[Key]
+    corrected: list[tuple[Key, tuple[str, ...]]]
 
 
 class FactEngine:
@@ -49,7 +49,9 @@ class FactEngine:
         self._epoch = epoch
         self._open: dict[Key, Finding] = {}
         self._ended: dict[Key, Finding] = {}  # the last message of each
-        self._corrected: dict[Key, None] = {}  # open ones that an edit has changed, which is not told yet
+        self._corrected: dict[
+            Key, tuple[str, ...]
+        ] = {}  # by which edit, what is open and not told to be changed
         self._index(registry)
         self._schedule()
 
@@ -65,8 +67,7 @@ class FactEngine:
         told: list[Finding] = []
         while self._corrected and len(told) < BATCH:
             key = next(iter(self._corrected))
-            del self._corrected[key]
-            told += self._correct(key)
+            told += self._correct(key, self._corrected.pop(key))
         while self._is_due() and len(told) < BATCH:
             row, begins = int(self._row[self._next]), bool(self._begins[self._next])
             self._next += 1
@@ -94,14 +95,16 @@ class FactEngine:
             else:
                 changed = key not in due or key not in self._rows
             if changed:
-                self._corrected[key] = None
+                self._corrected.setdefault(key, self._trace())
         self._schedule()
         return told or self.advance(now)
 
     def snapshot(self) -> bytes:
         """All state, for :meth:`restore`."""
         open, ended = list(self._open.items()), list(self._ended.items())
-        return msgspec.msgpack.encode(State(self._epoch, self.now, open, ended, list(self._corrected)))
+        return msgspec.msgpack.encode(
+            State(self._epoch, self.now, open, ended, list(self._corrected.items()))
+        )
 
     @classmethod
     def restore(cls, registry: Registry, blob: bytes) -> "FactEngine":
@@ -109,7 +112,7 @@ class FactEngine:
         state = msgspec.msgpack.decode(blob, type=State)
         engine = cls(registry, state.now, state.epoch)
         engine._open, engine._ended = dict(state.open), dict(state.ended)
-        engine._corrected = dict.fromkeys(state.corrected)
+        engine._corrected = dict(state.corrected)
         engine._schedule()
         return engine
 
@@ -196,17 +199,13 @@ class FactEngine:
     def _end(self, row: int) -> list[Finding]:
         return [self._over(self._key(row), int(self.registry.facts.ends[row]))]
 
-    def _correct(self, key: Key) -> list[Finding]:
+    def _correct(self, key: Key, trace: tuple[str, ...]) -> list[Finding]:
         finding = self._open[key]
         if self._is_true(key):
             says = self._says(key)
-            self._open[key] = self._next_of(
-                finding, Phase.CORRECTED, self.now, **says, evidence=self._trace()
-            )
+            self._open[key] = self._next_of(finding, Phase.CORRECTED, self.now, **says, evidence=trace)
             return [self._open[key]]
-        self._open[key] = corrected = self._next_of(
-            finding, Phase.CORRECTED, self.now, evidence=self._trace()
-        )
+        self._open[key] = corrected = self._next_of(finding, Phase.CORRECTED, self.now, evidence=trace)
         row = self._rows.get(key)  # none: it never was
         return [
             corrected,

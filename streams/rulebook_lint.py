@@ -12,6 +12,7 @@ from registry.clock import MINUTE
 from registry.model import LEVELS, Registry
 from streams import names
 from streams import rulebook as rules
+from streams.compound_places import NEIGHBOURS
 from streams.configuration import Configuration
 from streams.rulebook import CompoundRule, Condition, Pattern, Rulebook, Template
 from streams.rulebook_reach import Reach, patterns, span
@@ -188,9 +189,17 @@ def _scopes(rulebook: Rulebook, registry: Registry, shard: str) -> Iterator[Prob
         if cell.level == shard
         for above in registry.ancestors(cell.id)[1:]
     }
+    cells = {enterprise.cell for enterprise in registry.enterprises.values()} & registry.cells.keys()
+    above_enterprises = {registry.ancestors(cell)[:2][-1].level for cell in cells}
     for rule in rulebook.compound:
         kind, _, level = rule.scope.partition(":")
         where = f"compound.{rule.id}"
+        if rule.scope == NEIGHBOURS and (reached := wider & above_enterprises):
+            levels_reached = ", ".join(sorted(reached))
+            text = (
+                f"reaches cells of level {levels_reached}, wider than {shard!r}, whose cells are judged apart"
+            )
+            yield Problem(Severity.ERROR, where, text)
         if kind != "cell":
             continue
         if level not in levels:

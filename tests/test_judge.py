@@ -15,10 +15,12 @@ from fenghuo.settings import Broker, Settings
 from ingest import journal
 from ingest.broker import free_port
 from ingest.message import Message
+from registry.clock import SECOND
 from registry.database import open_database, reading
+from registry.model import Registry
 from streams import configuration
 from streams.facts import FactEngine
-from streams.finding import Phase
+from streams.finding import Finding, Phase
 from tests.build import RULEBOOK, PointSpec, code, make_registry
 
 TOPIC = f"fenghuo/v1/{code(1)}/gw1"
@@ -45,8 +47,8 @@ def judge(tmp_path: Path) -> Iterator[Judge]:
     made._lasting.dispose()
 
 
-def readings(judge: Judge, mid: int, **values: float) -> Message:
-    time = judging.moment(judge._now(), "UTC").replace(" ", "T") + "Z"
+def readings(judge: Judge, mid: int, later: int = 0, **values: float) -> Message:
+    time = judging.moment(judge._now() + later * SECOND, "UTC").replace(" ", "T") + "Z"
     return Message(f"{TOPIC}/readings", json.dumps({"time": time, "readings": values}).encode(), mid, 1)
 
 
@@ -73,7 +75,13 @@ def test_nothing_is_acknowledged_before_all_of_it_is_in_the_journal(
     assert acknowledged[1:] == [(1, 3)]
 
 
-def test_a_version_over_which_the_engine_fails_leaves_the_one_in_force_and_ends_nothing(
+def put_in_force(judge: Judge) -> None:
+    before = judge._registry.version
+    while judge._registry.version == before:  # what is wanted is loaded beside
+        judge._reconfigure(judge._now())
+
+
+def test_a_version_over_which_the_engine_fails_is_left_out_at_the_next_start_and_ends_nothing(
     judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = judge._registry.version
@@ -82,29 +90,36 @@ def test_a_version_over_which_the_engine_fails_leaves_the_one_in_force_and_ends_
     wanted = configuration.save(judge._settings.versions, other, RULEBOOK)
     registry.versions.want(judge._settings.versions, wanted)
 
-    def fail(*_: object) -> None:
-        raise ZeroDivisionError("injected")
+    reconfigure = FactEngine.reconfigure
+
+    def fail(engine: FactEngine, coming: Registry, now: int) -> list[Finding]:
+        if coming.version == wanted:
+            raise ZeroDivisionError("injected")
+        return reconfigure(engine, coming, now)
 
     with monkeypatch.context() as broken:
         broken.setattr(FactEngine, "reconfigure", fail)  # after the points have taken the new version
-        why = ""
-        while not why:  # it is loaded beside
-            why = judge._reconfigure(judge._now())
-        assert wanted in why
-        assert judge._registry.version == before
-        found = [finding.rule for finding in judge._pending]
-        assert found == ["limit.high", "system.engine", "system.engine"]
-        offset = judge._journal.last_offset
-        assert judge._reconfigure(judge._now()) == why
-        assert judge._journal.last_offset == offset, "not tried again and again"
-        judge._absorb([readings(judge, 2, P1=5.0)], judge._now())
-        assert [finding.phase for finding in judge._pending][3:] == [Phase.ENDED]
+        with pytest.raises(ZeroDivisionError):
+            put_in_force(judge)
         judge._journal.close()
         again = Judge(judge._settings)
-        assert again._registry.version == before, "as in life"
-        again._collector.close()
-        again._journal.close()
-        again._lasting.dispose()
+        try:
+            assert again._registry.version == before
+            assert [finding.rule for finding in again._pending] == [
+                "limit.high",
+                "system.engine",
+                "system.engine",
+            ]
+            assert again._journal.version == before, "a judge that begins here has no doubt"
+            offset = again._journal.last_offset
+            assert wanted in again._reconfigure(again._now())
+            assert again._journal.last_offset == offset, "not tried again and again"
+            again._absorb([readings(again, 2, later=2, P1=5.0)], again._now())
+            assert [finding.phase for finding in again._pending][3:] == [Phase.ENDED]
+        finally:
+            again._collector.close()
+            again._journal.close()
+            again._lasting.dispose()
 
 
 def test_what_was_refused_is_said_with_its_first_mistake(judge: Judge) -> None:

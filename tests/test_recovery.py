@@ -133,6 +133,28 @@ def test_facts_and_what_stands_on_them_end_though_snapshot_and_history_are_lost(
     database.dispose()
 
 
+def test_what_is_still_so_after_history_was_lost_rings_nobody_again(
+    tmp_path: Path, compiled: Registry
+) -> None:
+    database = open_database(tmp_path / "desk.sqlite")
+    upgrade(database)
+    desk = Desk(database, compiled)
+    with Journal(tmp_path / "journal", reserve=0) as journal:
+        journal.append([Round(START, version=compiled.version), value(START + SECOND, 60.0)])
+        engine = Evaluator(Configuration(compiled, RULEBOOK), START)
+        desk.round(engine.apply(value(START + SECOND, 60.0)), journal.last_offset, START + SECOND)
+    shutil.rmtree(tmp_path / "journal")
+    with Journal(tmp_path / "journal", reserve=0, after=absorbed(database)) as journal:
+        journal.append([Round(START + HOUR, version=compiled.version), value(START + HOUR, 60.0)])
+        again = recovered(journal, tmp_path, absorbed(database))
+        assert [finding.phase for finding in again.findings] == [Phase.BEGUN, Phase.WITHDRAWN]
+        desk.round(again.findings, journal.last_offset, journal.last_time)
+    with reading(database) as connection:
+        [alert] = store.alerts(connection, store.Scope(system=True), limit=9)
+    assert alert.condition is Condition.ACTIVE
+    database.dispose()
+
+
 def test_what_was_over_while_history_was_lost_is_withdrawn(tmp_path: Path, compiled: Registry) -> None:
     database = open_database(tmp_path / "desk.sqlite")
     upgrade(database)

@@ -250,6 +250,27 @@ def test_what_differs_counts(different: str, scope: str, others: dict[str, objec
     assert bool(site.told) == holds
 
 
+def test_a_pattern_of_templates_hears_only_points_of_those() -> None:
+    warm = Pattern("limit.high", kinds=("temperature",), templates=("temperature.cold_room",))
+    site = Site(rule("warm", warm))
+    reactor = {"kind": "temperature", "template": "temperature"}
+    site.begins("limit.high point:TI-1", 1, **reactor)
+    site.begins("limit.high point:TI-2", 2, **{**reactor, "template": "temperature.cold_room"})
+    assert site.heard() == [("begun", "warm", 2.0)]
+    site.goes_on("limit.high point:TI-1", Phase.WORSENED, 3, template="temperature.cold_room")
+    site.ends("limit.high point:TI-2", 4)
+    assert site.heard() == [("ended", "warm", 4.0)], "it is as it was when it began"
+
+
+def test_who_hangs_higher_in_the_grid_is_a_neighbour_of_all_below() -> None:
+    """One lies in a village of the town; nobody says in which village of the district the other does."""
+    neighbours = rule("neighbours", AtLeast(2, GAS, "enterprise"), scope="neighbours")
+    site = Site(neighbours, registry=registry_of(two="town-1"))
+    site.begins("limit.high point:GD-1", 1, **LEAK)
+    site.begins("limit.high point:GD-1", 2, **LEAK, enterprise=TWO)
+    assert [told.subject for told in site.told] == ["cell:town-1"]
+
+
 def test_neighbouring_gas_cells_are_found_in_their_town() -> None:
     site = Site(rule("neighbours", AtLeast(2, GAS, "enterprise"), scope="cell:town"))
     site.begins("limit.high point:GD-1", 1, **LEAK)
@@ -638,11 +659,12 @@ class Source:
     enterprise: str
     subject: str
     within: tuple[str, ...] = ()
+    template: str = ""
 
 
 SOURCES = (
-    Source("a", "x", ONE, "point:1", ("unit:R1",)),
-    Source("a", "y", ONE, "point:2", ("unit:R1", "group:G1")),
+    Source("a", "x", ONE, "point:1", ("unit:R1",), "t"),
+    Source("a", "y", ONE, "point:2", ("unit:R1", "group:G1"), "u"),
     Source("a", "x", ONE, "point:3", ("unit:R2",)),
     Source("b", "x", ONE, "point:1", ("unit:R1",)),
     Source("b", "y", ONE, "unit:R2"),
@@ -696,7 +718,8 @@ class Restarted:
 
 LEVELS = st.sampled_from([(), (), ("H", "HH"), ("HH",)])
 KINDS = st.sampled_from([(), (), (), ("x",), ("x", "y")])
-found = st.builds(Pattern, st.sampled_from("aaabbc"), LEVELS, KINDS)
+TEMPLATES = st.sampled_from([(), (), (), (), ("t",), ("t", "u")])
+found = st.builds(Pattern, st.sampled_from("aaabbc"), LEVELS, KINDS, TEMPLATES)
 counts = st.builds(AtLeast, st.integers(1, 3), found, st.sampled_from(["subject", "unit", "enterprise"]))
 times = st.integers(1, 5)
 sequences = st.builds(Sequence, times, st.lists(found, min_size=1, max_size=3).map(tuple))
@@ -798,6 +821,7 @@ class World:
                 level=told.level,
                 tier=told.tier,
                 kind=source.kind,
+                template=source.template,
                 within=source.within,
                 late=told.phase == "late",
             )

@@ -110,6 +110,27 @@ def test_an_edit_of_another_record_says_nothing() -> None:
     ]
 
 
+def test_facts_that_are_the_very_same_are_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FactEngine(registry(("equipment:V-1", "I-1", 3 * DAY, FOREVER)), 4 * DAY)
+    monkeypatch.delattr(FactEngine, "_index")
+    told = engine.reconfigure(replace(engine.registry, version="v2"), 5 * DAY)
+    assert [(finding.phase, finding.version) for finding in told] == [(Phase.BEGUN, "v1")]
+    assert engine.registry.version == "v2"
+
+
+def test_a_correction_names_its_own_edit_though_others_came_before_it_was_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "BATCH", 2)
+    vessels = [(f"equipment:V-{n}", "I", DAY, FOREVER) for n in range(2)]
+    engine = FactEngine(registry(*vessels), DAY)
+    engine.advance(DAY)
+    told = engine.reconfigure(registry(edit="li: retired the vessels"), 2 * DAY)
+    told += engine.reconfigure(replace(engine.registry, edit="wang: set-point of P1"), 2 * DAY + 1)
+    corrected = [finding.evidence for finding in told if finding.phase is Phase.CORRECTED]
+    assert corrected == [("li: retired the vessels",)] * 2
+
+
 def test_a_city_that_falls_due_at_once_is_told_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", 10)
     engine = FactEngine(registry(*((f"equipment:V-{n}", "I", DAY, FOREVER) for n in range(25))), 0)

@@ -1,6 +1,8 @@
 """The supervisor keeps what runs alive and unchanged, whatever an edit, a second start or the disk does."""
 
+import asyncio
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,51 @@ def test_a_start_goes_on_with_what_was_in_force_and_follows_the_edits_since(tmp_
     file.write_bytes(b"of another Fenghuo")
     Supervisor(mine)
     assert versions.load(mine.versions, versions.wanted(mine.versions) or "").edit == "li: another"
+
+
+def test_a_process_that_dies_while_a_registry_is_compiled_is_started_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = chosen(tmp_path)
+    watching = Supervisor(mine)
+    waits = [sys.executable, "-c", "import signal; signal.pause()"]
+    watching.children = [Child(name, waits, {}) for name in ("judge", "serving")]
+    compiling, compiled = threading.Event(), threading.Event()
+
+    def compile_for_long() -> None:
+        compiling.set()
+        compiled.wait(30)
+
+    monkeypatch.setattr(watching, "_compile", compile_for_long)
+    rename(mine, "another")
+
+    async def story() -> None:
+        stop = asyncio.Event()
+        running = asyncio.create_task(watching.run(stop))
+        [judge, _] = watching.children
+        while not (compiling.is_set() and judge.pid):
+            await asyncio.sleep(0.01)
+        dead = judge.pid
+        judge.kill()
+        while judge.pid in (None, dead):
+            await asyncio.sleep(0.01)
+        assert not compiled.is_set()
+        compiled.set()
+        stop.set()
+        await running
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def test_a_supervisor_that_fails_ends_all_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watching = Supervisor(chosen(tmp_path))
+
+    def fail() -> None:
+        raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr(watching.children[0], "keep", fail)
+    with pytest.raises(RuntimeError):
+        asyncio.run(asyncio.wait_for(watching.run(asyncio.Event()), 30))
 
 
 def test_a_fault_of_ours_in_an_edit_leaves_the_version_in_force(

@@ -256,7 +256,10 @@ class CompoundModel:
         return {place: key(different, finding) for place in self.places(rule.rule.scope, finding)}
 
     def fits(self, pattern: Pattern, different: str, finding: Finding) -> bool:
-        return pattern.matches(finding) and key(different, finding) is not None
+        if finding.rule != pattern.rule or key(different, finding) is None:
+            return False
+        asked = ((pattern.levels, "level"), (pattern.kinds, "kind"), (pattern.templates, "template"))
+        return all(not allowed or getattr(finding, name) in allowed for allowed, name in asked)
 
     def enter(self, rule: Rule, path: Path, place: Place, was: Open, start: int) -> None:
         marks = [(start, False)] + [(max(start, was.turned), True)] * was.true
