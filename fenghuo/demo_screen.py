@@ -81,7 +81,7 @@ def _alerts(demo: Demo, registry: Registry, *, wide: bool) -> Table:
     table.add_column("tier", no_wrap=True, min_width=5)
     table.add_column("what", no_wrap=True, ratio=3)
     if wide:
-        table.add_column("at the alarm", no_wrap=True)
+        table.add_column("last value", no_wrap=True)
         table.add_column("condition", no_wrap=True)
     table.add_column("answer", no_wrap=True, ratio=2)
     table.add_column("asked now", no_wrap=True, ratio=2)

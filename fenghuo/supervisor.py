@@ -36,10 +36,11 @@ from registry.clock import Anchor, SystemClock, stopwatch
 from registry.compile import compile_source
 from registry.database import DatabaseError, open_database
 from registry.exchange import differs, import_folder
-from registry.mistakes import RegistryErrors
+from registry.mistakes import Mistake, RegistryErrors
 from registry.model import Registry
 from registry.store import RegistryStore
 from streams import configuration
+from streams.rulebook import Rulebook
 from streams.rulebook_file import SHIPPED
 from streams.rulebook_file import read as read_rulebook
 from streams.templates import strangers
@@ -291,20 +292,26 @@ class Supervisor:
     def _compile(self) -> None:
         """Compile the registry; nothing of it is wanted before all that hangs on it is known to be right.
 
-        Where only the rulebook is wrong, the registry's edits take force with the rulebook that is in force.
+        Where the rulebook is wrong, or lacks what points name, the registry's edits take force with the rulebook
+        that is in force. Points that name a template which that has not are judged as others of their kind: one
+        slip does not hold up the edits of all others. Raises RegistryErrors with all of these, all the same.
         """
-        refused: RegistryErrors | None = None
+        before = self._rulebook_in_force()
+        mistakes: list[Mistake] = []
         try:
             rulebook = read_rulebook(self._settings.rulebook or SHIPPED)
         except RegistryErrors as error:
-            wanted = registry.versions.wanted(self._settings.versions)
-            if wanted is None:
+            if before is None:
                 raise
-            refused, rulebook = error, configuration.load(self._settings.versions, wanted).rulebook
+            mistakes, rulebook = [*error.mistakes], before
         newest = self._store.newest()
         compiled = compile_source(self._store.load()) if newest != self._compiled else self._registry
-        if strange := strangers(compiled, rulebook):
+        strange = strangers(compiled, rulebook)
+        if before is None and strange:
             raise RegistryErrors(strange)
+        if before is not None and len(fewer := strangers(compiled, before)) < len(strange):
+            rulebook, mistakes, strange = before, [*mistakes, *strange], fewer
+        mistakes += strange
         accounts = self._accounts(compiled) if self._broker is not None else ()
         version = configuration.save(self._settings.versions, compiled, rulebook)
         registry.versions.want(self._settings.versions, version)
@@ -313,9 +320,16 @@ class Supervisor:
             with self._broker_lock:
                 self._broker.accounts = accounts
                 self._broker.write()
-        if refused is not None:
-            raise refused
+        if mistakes:
+            raise RegistryErrors(mistakes)
         self._settings.refused.unlink(missing_ok=True)
+
+    def _rulebook_in_force(self) -> Rulebook | None:
+        wanted = registry.versions.wanted(self._settings.versions)
+        try:
+            return configuration.load(self._settings.versions, wanted).rulebook if wanted else None
+        except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion):  # of another Fenghuo
+            return None
 
     def _begin(self, now: int) -> None:
         """With the version that was in force; the registry is compiled here only where there is none."""

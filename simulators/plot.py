@@ -116,7 +116,9 @@ def plot(path: Path, truth: Truth, raised: Sequence[Raised], signals: Signals, s
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise NoPlots("pictures need matplotlib: pip install 'fenghuo[plots]'") from error
+        raise NoPlots(
+            "pictures need matplotlib, of the extra `plots`: .venv/bin/pip install -e '.[plots]'"
+        ) from error
     shown = panels(truth, raised, signals)
     if not shown:
         raise ValueError("there is no signal to draw")

@@ -18,7 +18,7 @@ from operator import itemgetter
 import msgspec
 
 from registry.model import FOREVER, Registry
-from streams.compound_places import around, is_known, is_place, places_of, subject_of
+from streams.compound_places import around, is_known, is_measured, is_place, places_of, subject_of
 from streams.compound_spans import at, next_edge
 from streams.compound_state import Heard, Known, Packed, Place
 from streams.compound_terms import Leaf, View, compiled
@@ -358,6 +358,7 @@ class CompoundEngine:
     def _tell_patterns(self, known: Known, before: Finding | None, over: bool, edge: int) -> None:
         """``before``: the finding as it was, None if it is new. It stays where it counts as it did."""
         finding, places = known.finding, {}
+        noted = edge if is_measured(finding) else self.now
         for running, leaf in self._leaves(finding, before):
             matched = before is not None and leaf.matches(before)
             matches = not over and leaf.matches(finding)
@@ -376,7 +377,7 @@ class CompoundEngine:
                     stays = {place for place in there if place in here}
                 for place in there:
                     heard = running.heard[leaf.index, place]
-                    self._note(running, place, edge)
+                    self._note(running, place, noted)
                     part = heard.parts[heard.key[finding.id]]
                     since = part.since()
                     if place in stays:
@@ -387,7 +388,7 @@ class CompoundEngine:
                         self._touch(running, place)
             for place in here if matches else ():
                 if place not in stays:
-                    self._hear(running, leaf, place, known, edge, known.turned if known.true else None)
+                    self._hear(running, leaf, place, known, edge, noted)
 
     def _leaves(self, finding: Finding, before: Finding | None) -> Iterable[tuple[Running, Leaf]]:
         """Every leaf that may match a finding as it is, or as it was."""
@@ -400,18 +401,17 @@ class CompoundEngine:
             return list(dict.fromkeys(of_both))
         return leaves
 
-    def _hear(
-        self, running: Running, leaf: Leaf, place: Place, known: Known, start: int, true: int | None
-    ) -> None:
-        """A finding matches from ``start`` on."""
+    def _hear(self, running: Running, leaf: Leaf, place: Place, known: Known, start: int, noted: int) -> None:
+        """A finding matches from ``start`` on; ``noted``: the event time of this news."""
         key = leaf.key(known.finding)
         assert key is not None  # else it does not match
         heard = running.heard.get((leaf.index, place))
         if heard is None:
             heard = running.heard[leaf.index, place] = Heard(leaf.remembers, leaf.stretched)
-        self._note(running, place, start)
+        self._note(running, place, noted)
         part = heard.parts.get(key)
         since = part.since() if part else None
+        true = known.turned if known.true else None
         part = heard.enter(known.finding.id, key, start, None if true is None else max(start, true))
         if is_place(self.registry, running.rule.scope, place) and place not in running.instances:
             running.begin(place, Instance(self._around(place), [{} for _ in running.sequences]))
@@ -419,9 +419,9 @@ class CompoundEngine:
             return
         self._touch(running, place, start if leaf.stretched else FOREVER)
 
-    def _note(self, running: Running, place: Place, edge: int) -> None:
+    def _note(self, running: Running, place: Place, time: int) -> None:
         key = running.rule.id, place
-        self._newest[key] = max(edge, self._newest.get(key, edge))
+        self._newest[key] = max(time, self._newest.get(key, time))
 
     def _touch(self, running: Running, place: Place, fresh: int = FOREVER) -> None:
         """Have the rule judged in the place, and in what lies in it."""
@@ -438,7 +438,7 @@ class CompoundEngine:
             if leaf.matches(known.finding):
                 start = known.levelled if leaf.pattern.levels else known.begun
                 for place in places:
-                    self._hear(running, leaf, place, known, start, known.turned if known.true else None)
+                    self._hear(running, leaf, place, known, start, self.now)
 
     def _erase(self, running: Running, known: Known, places: Iterable[Place]) -> None:
         """It never counted in these places, nor completed a sequence there."""
@@ -586,7 +586,8 @@ class CompoundEngine:
         )
 
     def _time(self, name: str, place: Place) -> int:
-        """The newest event time of what arrived just now of the topic; now if only time has passed."""
+        """The newest event time of what arrived just now of the topic: of what was measured; of all else, and if
+        only time has passed, now. For what a record says of long ago was not late."""
         rules = [running.rule.id for running in self._of_topic.get(name, ())]
         keys = [(id, outer) for id in rules for outer in self._around(place)]
         return max((self._newest[key] for key in keys if key in self._newest), default=self.now)

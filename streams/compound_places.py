@@ -7,7 +7,8 @@ from streams.finding import Finding
 CELL = "cell:"
 NEIGHBOURS = "neighbours"
 
-_DEVICES = ("point:", "gateway:", "group:", "unit:", "pipeline:")
+_MEASURED = ("point:", "gateway:", "group:", "pipeline:")
+_DEVICES = (*_MEASURED, "unit:")
 """Subjects that are somewhere, also where the registry does not say where."""
 
 
@@ -53,6 +54,11 @@ def is_place(registry: Registry, scope: str, place: Place) -> bool:
     if scope == "enterprise":
         return bool(enterprise) and not part
     return part.startswith(scope + ":")
+
+
+def is_measured(finding: Finding) -> bool:
+    """Whether devices found it, whose news can be late, and not records or people."""
+    return finding.subject.startswith(_MEASURED)
 
 
 def is_wide(scope: str) -> bool:

@@ -249,7 +249,7 @@ class Reach:
                     name=holding.name,
                     kind=holding.cas,
                     within=(f"unit:{holding.unit}",) if holding.unit else (),
-                    at=f"its tanks hold more than {holding.permitted:g} t",
+                    at=f"its tanks hold more than {max(0.0, holding.permitted - holding.declared):g} t",
                     tier=None,
                     clause=holding.clause,
                 )

@@ -37,9 +37,15 @@ def effective(registry: Registry, rulebook: Rulebook) -> Registry:
     A point's own word stands. What goes together is given together: limits, their resets and their clause only to
     a point that has no limit at all; rate and rate_over; stuck_after and stuck_within; ahead and ahead_over;
     alarm_state and state_delay; on-delays and off-delays each to a point that has none. What is measured in the
-    engineering unit is given only where that is the template's. The arrays of the registry stay as they are.
+    engineering unit is given only where that is the template's. A template that the rulebook does not have for
+    their kind counts as none: see strangers. The arrays of the registry stay as they are.
     """
     points = registry.points
+    if any(points.template):
+        known = {(template.name, template.kind) for template in rulebook.templates.values()}
+        pairs = zip(points.template, points.kind, strict=True)
+        named = tuple(name if (name, kind) in known else "" for name, kind in pairs)
+        registry = replace(registry, points=(points := replace(points, template=named)))
     giving = {name: template for name, template in rulebook.templates.items() if template.given}
     rows: dict[str, list[int]] = {name: [] for name in giving}
     for row, name in enumerate(map(_template, points.template, points.kind)):
@@ -58,8 +64,8 @@ def effective(registry: Registry, rulebook: Rulebook) -> Registry:
 
 
 def strangers(registry: Registry, rulebook: Rulebook) -> list[Mistake]:
-    """A mistake for each template that points name and the rulebook does not have for their kind: such points would
-    be judged by nothing."""
+    """A mistake for each template that points name and the rulebook does not have for their kind: such points are
+    judged as others of their kind."""
     points = registry.points
     first: dict[tuple[str, str], int] = {}
     for row, pair in enumerate(zip(points.template, points.kind, strict=True)):

@@ -223,5 +223,5 @@ def test_without_matplotlib_the_message_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(NoPlots, match=r"pip install 'fenghuo\[plots\]'"):
+    with pytest.raises(NoPlots, match=r"pip install -e '\.\[plots\]'"):
         draw(tmp_path / "a.png", truth(danger()), [], signals("TI-1"))

@@ -88,6 +88,12 @@ def test_a_point_may_name_another_template_than_its_kind() -> None:
     assert np.isnan(points.limit[1:]).all()
 
 
+def test_a_template_that_there_is_not_counts_as_none() -> None:
+    points = given(gas(template="combustible_gas.tunel"), gas(id="B"))
+    assert points.limit[0].tolist()[2:] == points.limit[1].tolist()[2:] == [25.0, 50.0]
+    assert points.template == ("", "")
+
+
 def test_the_registry_itself_stays_as_it_was() -> None:
     registry: Registry = make_registry([gas(), PointSpec(id="B")])
     assert effective(registry, RULEBOOK).version == registry.version

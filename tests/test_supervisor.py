@@ -23,7 +23,7 @@ from registry.database import open_database, writing
 from registry.mistakes import RegistryErrors
 from registry.store import Change, RegistryStore
 from registry.store_tables import records
-from streams import rulebook_file
+from streams import configuration, rulebook_file
 from tests.folders import write_registry
 from tests.servers import needs_mosquitto
 from tests.test_commands import said_at
@@ -333,10 +333,9 @@ def test_a_broken_rulebook_is_refused_and_holds_up_no_edit_of_the_registry(tmp_p
     assert "rulebook.yaml:1" in said
 
 
-def test_points_of_a_template_that_the_rulebook_does_not_have_are_refused(tmp_path: Path) -> None:
+def test_a_template_that_the_rulebook_does_not_have_is_told_and_holds_up_no_edit(tmp_path: Path) -> None:
     mine = chosen(tmp_path)
     ours = Supervisor(mine)
-    wanted = versions.wanted(mine.versions)
     engine = open_database(mine.registry_database)
     store = RegistryStore(engine)
     [point, *_] = store.records("point")
@@ -344,8 +343,42 @@ def test_points_of_a_template_that_the_rulebook_does_not_have_are_refused(tmp_pa
         [Change("point", point.key, {"template": "combustible_gas.tunel"})],
         who="li", why="x", now=1, origin="command",
     )  # fmt: skip
-    engine.dispose()
-    for _ in range(2):
-        ours._follow_registry()
-    assert versions.wanted(mine.versions) == wanted
+    edited = rename(mine, "another name")
+    follow(ours)
+    assert wanted(mine) == edited
     assert "combustible_gas.tunel" in mine.refused.read_text("utf-8")
+    in_force = configuration.load(mine.versions, versions.wanted(mine.versions) or "").registry
+    assert set(in_force.points.template) == {""}, "judged as others of its kind"
+    book = tmp_path / "rulebook.yaml"
+    book.write_text("nonsense: 1\n", "utf-8")
+    Supervisor(mine.model_copy(update={"rulebook": book}))._follow_registry()
+    said = mine.refused.read_text("utf-8")
+    assert "combustible_gas.tunel" in said
+    assert "nonsense" in said
+    store.edit(
+        [Change("point", point.key, {"template": ""})], who="li", why="x", now=2, origin="command"
+    )  # fmt: skip
+    engine.dispose()
+    follow(ours)
+    assert not mine.refused.exists()
+
+
+def test_a_rulebook_that_lacks_a_template_which_points_name_is_refused(tmp_path: Path) -> None:
+    shipped = rulebook_file.SHIPPED.read_text("utf-8")
+    book = tmp_path / "rulebook.yaml"
+    book.write_text(shipped.replace("\npoints:\n", "\npoints:\n  combustible_gas.tunnel: {}\n"), "utf-8")
+    mine = chosen(tmp_path, rulebook=book)
+    ours = Supervisor(mine)
+    rules = versions.part(versions.wanted(mine.versions) or "", versions.RULEBOOK)
+    engine = open_database(mine.registry_database)
+    store = RegistryStore(engine)
+    [point, *_] = store.records("point")
+    tunnel = Change("point", point.key, {"template": "combustible_gas.tunnel"})
+    store.edit([tunnel], who="li", why="x", now=1, origin="command")
+    engine.dispose()
+    follow(ours)
+    assert not mine.refused.exists()
+    book.write_text(shipped, "utf-8")
+    follow(ours)
+    assert "combustible_gas.tunnel" in mine.refused.read_text("utf-8")
+    assert versions.part(versions.wanted(mine.versions) or "", versions.RULEBOOK) == rules

@@ -213,6 +213,8 @@ def remove(kind: Kind, key: Key, data: DataFolder, why: Why, who: Who = "") -> N
 def _edit(data: Path, change: Change, who: str, why: str) -> None:
     if not why.strip():
         raise typer.BadParameter("say why: it stands in the history", param_hint="--why")
+    if not (data / "registry.sqlite").exists():
+        raise _nothing(data)
     with _store(data) as store:
         now = SystemClock().now()
         edit = store.edit([change], who=who or _myself(), why=why, now=now, origin="command")

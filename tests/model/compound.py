@@ -235,7 +235,9 @@ class CompoundModel:
                 stretches = [
                     s for s in rule.stretches if (s.path, s.finding.id, s.end) == (path, message.id, None)
                 ]
-                rule.touched += [(edge, place) for place in {*here, *(s.place for s in stretches)}]
+                device = message.subject.split(":")[0] in ("point", "gateway", "group", "pipeline")
+                time = edge if device else self.now
+                rule.touched += [(time, place) for place in {*here, *(s.place for s in stretches)}]
                 for stretch in stretches:
                     if stretch.place in here and here[stretch.place] == key(different, stretch.finding):
                         del here[stretch.place]
@@ -270,7 +272,7 @@ class CompoundModel:
             if self.fits(pattern, different, was.finding):
                 for place in places:
                     start = was.levelled if pattern.levels else was.begun
-                    rule.touched.append((start, place))
+                    rule.touched.append((self.now, place))
                     self.enter(rule, path, place, was, start)
 
     def reconfigure(self, registry: Registry, rulebook: Rulebook, now: int) -> list[Finding]:
