@@ -309,7 +309,7 @@ POINTS = "enterprise,gateway,point,kind,engineering_unit"
         ("points.csv", f'{POINTS}\n\n{PLANT},gw1,"A"B,flow,1\n', "points.csv:3", "is not CSV"),
         ("points.csv", f'{POINTS}\n{PLANT},gw1,"A,flow,1\n', "points.csv:2", "is not CSV"),
         ("points.csv", f'{POINTS},place\n{PLANT},gw1,A,flow,1,"a\nb"\n', "points.csv:2", "place"),
-        ("points.csv", f"{POINTS}\n{PLANT},gw1,A,flow,1,,\n", "points.csv:2", "has 7 cells; expected 5"),
+        ("points.csv", f"{POINTS}\n{PLANT},gw1,A,flow,1,,x\n", "points.csv:2", "has 7 cells; expected 5"),
         ("points.csv", f"{POINTS}\n{PLANT},gw1,A,flow,1\n", "enterprises.yaml:8", "has no point"),
         (
             "points.csv",
