@@ -91,7 +91,6 @@ def run(quick: bool = False) -> dict[str, Any]:
                 version,
                 in_force.registry,
             )
-            timed(f"judge after an edit of {name}: snapshot before, s", evaluator.snapshot)
             timed(
                 f"judge after an edit of {name}: put in force, s",
                 evaluator.reconfigure,

@@ -24,7 +24,7 @@ CASES = {case.name: case for case in rule_tests.read(SHIPPED)}
 SHORT = {
     "a vessel falls overdue at midnight while a tank's level says that ammonia is over its permitted quantity",
     "two detectors of one unit confirm each other",
-    "gas at level 2 in two enterprises of one town",
+    "gas at level 2 in two enterprises of neighbouring villages",
 }
 """The others are long: each starts all processes."""
 
