@@ -108,7 +108,7 @@ class Judge:
         ) = 0.0
         self._values: LastValues | None = None
         self._loader = ThreadPoolExecutor(max_workers=1)
-        self._coming: tuple[str, Future[Configuration]] | None = None
+        self._coming: Future[Configuration] | None = None
 
         self._begin_journal()
         self._absorbed = absorbed(database)
@@ -469,7 +469,7 @@ class Judge:
                 if wanted == self._unfit:
                     return f"the engine failed over version {wanted}"
                 coming = None if self._disk.journal_failed else self._load(wanted)
-                if coming is not None:
+                if coming is not None and coming.registry.version != self._registry.version:
                     self._put_in_force(coming, now)
             return self._refused()
         except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion, OSError) as error:
@@ -485,18 +485,19 @@ class Judge:
         return f"{mistakes[0] if mistakes else 'refused'}{more}"
 
     def _load(self, version: str) -> Configuration | None:
-        """The configuration, once it is loaded; a city's takes a second, in which readings go on being judged.
+        """A configuration, once it is loaded; a city's takes a second, in which readings go on being judged.
 
-        Raises as configuration.load.
+        What was wanted when that began is put in force too: else edits that follow each other faster than they
+        are loaded would all wait for the last. Raises as configuration.load.
         """
-        if self._coming is None or self._coming[0] != version:
-            task = self._loader.submit(configuration.load, self._settings.versions, version, self._registry)
-            self._coming = version, task
-        _, task = self._coming
-        if not task.done() and not self._stepped:
+        if self._coming is None:
+            self._coming = self._loader.submit(
+                configuration.load, self._settings.versions, version, self._registry
+            )
+        if not self._coming.done() and not self._stepped:
             return None
-        self._coming = None
-        return task.result()
+        loaded, self._coming = self._coming, None
+        return loaded.result()
 
     def _put_in_force(self, coming: Configuration, now: int) -> None:
         compiled = coming.registry

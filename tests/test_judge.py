@@ -122,6 +122,21 @@ def test_a_version_over_which_the_engine_fails_is_left_out_at_the_next_start_and
             again._lasting.dispose()
 
 
+def test_versions_that_change_faster_than_they_are_loaded_take_force_all_the_same(judge: Judge) -> None:
+    folder = judge._settings.versions
+    versions = []
+    for number in range(4):
+        compiled = make_registry([PointSpec(id="P1", H=50.0 + number)], version=f"r{number}")
+        versions.append(configuration.save(folder, compiled, RULEBOOK))
+    before = judge._registry.version
+    for number in range(10_000):  # each look finds another one wanted than the look before
+        registry.versions.want(folder, versions[number % 4])
+        judge._reconfigure(judge._now())
+        if judge._registry.version != before:
+            break
+    assert judge._registry.version in versions
+
+
 def test_what_was_refused_is_said_with_its_first_mistake(judge: Judge) -> None:
     assert judge._reconfigure(judge._now()) == ""
     judge._settings.refused.write_text("rulebook.yaml:3: no tier V\npoint P1: H is below L\n", "utf-8")
