@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import structlog
@@ -52,6 +52,9 @@ LOOK = 0.05
 
 GATHER = 0.02
 """Seconds of real time for which readings that gave no finding wait for others, to share their commit."""
+
+LOAD = 0.02
+"""Seconds that the judge waits for a version that is being loaded: most take force at once."""
 
 DESK_TIMEOUT = 0.02
 """Seconds that the judge waits for a locked desk before it goes on journaling."""
@@ -494,7 +497,8 @@ class Judge:
             self._coming = self._loader.submit(
                 configuration.load, self._settings.versions, version, self._registry
             )
-        if not self._coming.done() and not self._stepped:
+        wait((self._coming,), None if self._stepped else LOAD)
+        if not self._coming.done():
             return None
         loaded, self._coming = self._coming, None
         return loaded.result()

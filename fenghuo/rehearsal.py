@@ -196,7 +196,9 @@ class Rehearsal(DeskReader):
             self.stepper.close()
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> int:
-        """Send a signal to "judge", "serving" or "broker"; returns its pid. The supervisor starts it anew."""
+        """Send a signal to "judge", "serving" or "broker"; returns its pid. The supervisor starts it anew, and lets
+        what keeps dying wait: so here its start is waited for."""
+        self._await(f"the start of {name}", lambda: self._find(name) is not None)
         pid = self.pid(name)
         os.kill(pid, number)
         if number == signal.SIGKILL:
@@ -205,13 +207,19 @@ class Rehearsal(DeskReader):
         return pid
 
     def pid(self, name: str) -> int:
-        """The process id of "judge", "serving" or "broker"."""
+        """The process id of "judge", "serving" or "broker". Raises ProcessLookupError."""
+        found = self._find(name)
+        if found is None:
+            raise ProcessLookupError(f"no {name} runs")
+        return found
+
+    def _find(self, name: str) -> int | None:
         wanted = {"judge": b"fenghuo.judge", "serving": b"fenghuo.serving", "broker": b"mosquitto"}[name]
         for child in _children(self.supervisor):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
                 if wanted in Path(f"/proc/{child}/cmdline").read_bytes():
                     return child
-        raise ProcessLookupError(f"no {name} runs")
+        return None
 
     def processor(self) -> dict[str, float]:
         """Seconds of processor that each process has used; those of one that died are gone with it."""
