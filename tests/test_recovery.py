@@ -1,11 +1,13 @@
 """Recovery: what a judge goes on from when its snapshot, or a part of its journal, is gone."""
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import Engine
 
 from alerting import store
 from alerting.alert import Alert, Condition
@@ -39,25 +41,28 @@ def value(time: int, value: float) -> Round:
     return Round(time, readings=Readings(row, np.array([time], np.int64), known, np.zeros(1, np.uint8)))
 
 
-def recovered(journal: Journal, folder: Path, absorbed: int) -> Recovered:
-    """Without a snapshot; the desk's database is in the folder, if there is one."""
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Engine]:
+    """The desk's, with its tables."""
+    made = open_database(tmp_path / "desk.sqlite")
+    upgrade(made)
+    yield made
+    made.dispose()
+
+
+def recovered(journal: Journal, folder: Path, database: Engine, absorbed: int) -> Recovered:
+    """Without a snapshot."""
 
     def told() -> list[Finding]:
-        database = open_database(folder / "desk.sqlite")
-        upgrade(database)
         with reading(database) as connection:
-            found = store.open_findings(connection)
-        database.dispose()
-        return found
+            return store.open_findings(connection)
 
     return recover(journal, folder / "journal", folder / "versions", folder / "no-snapshot", absorbed, told)
 
 
 def test_an_alert_that_began_before_what_is_left_of_the_journal_ends_when_it_is_over(
-    tmp_path: Path, compiled: Registry
+    tmp_path: Path, compiled: Registry, database: Engine
 ) -> None:
-    database = open_database(tmp_path / "desk.sqlite")
-    upgrade(database)
     desk = Desk(database, compiled)
 
     def alerts() -> list[Alert]:
@@ -74,7 +79,7 @@ def test_an_alert_that_began_before_what_is_left_of_the_journal_ends_when_it_is_
         [begun] = alerts()
         journal.retain(absorbed=5, history=None, max_age=0, max_bytes=0, now=START + 2 * HOUR)
         assert journal.first_offset == 4, "the round in which it began is gone"
-        again = recovered(journal, tmp_path, absorbed(database))
+        again = recovered(journal, tmp_path, database, absorbed(database))
         desk.round(again.findings, journal.last_offset, journal.last_time)
         over = value(START + 3602 * SECOND, 5.0)
         journal.append([over])
@@ -82,10 +87,11 @@ def test_an_alert_that_began_before_what_is_left_of_the_journal_ends_when_it_is_
     [alert] = alerts()
     assert alert.id == begun.id
     assert alert.condition is Condition.ENDED
-    database.dispose()
 
 
-def test_facts_and_what_stands_on_them_end_though_snapshot_and_history_are_lost(tmp_path: Path) -> None:
+def test_facts_and_what_stands_on_them_end_though_snapshot_and_history_are_lost(
+    tmp_path: Path, database: Engine
+) -> None:
     """The fresh engines begin both again, at the times that the desk knows them by, and count from 1."""
     overdue = ("equipment.overdue", "equipment:V-101", "fixed_pressure_vessel", START)
     overstored = ("chemical.overstored", "chemical:NH3", "7664-41-7", START)
@@ -97,8 +103,6 @@ def test_facts_and_what_stands_on_them_end_though_snapshot_and_history_are_lost(
         return configuration.load(tmp_path / "versions", saved)
 
     both = version("r1", overdue, overstored)
-    database = open_database(tmp_path / "desk.sqlite")
-    upgrade(database)
     desk = Desk(database, both.registry)
     with Journal(tmp_path / "journal", reserve=0) as journal:
 
@@ -113,7 +117,7 @@ def test_facts_and_what_stands_on_them_end_though_snapshot_and_history_are_lost(
         put_in_force(engine, both, START + 2 * HOUR)
         journal.retain(absorbed=2, history=None, max_age=0, max_bytes=0, now=START + 3 * HOUR)
         assert journal.first_offset > 1
-        again = recovered(journal, tmp_path, absorbed(database))
+        again = recovered(journal, tmp_path, database, absorbed(database))
         desk.round(again.findings, journal.last_offset, again.engine.now)
         with reading(database) as connection:
             alert, former = store.alerts(connection, store.Scope(system=True), limit=9)
@@ -130,14 +134,11 @@ def test_facts_and_what_stands_on_them_end_though_snapshot_and_history_are_lost(
         ended = store.alert(connection, store.Scope(system=True), alert.id)
     assert ended is not None
     assert ended.condition is Condition.ENDED
-    database.dispose()
 
 
 def test_what_is_still_so_after_history_was_lost_rings_nobody_again(
-    tmp_path: Path, compiled: Registry
+    tmp_path: Path, compiled: Registry, database: Engine
 ) -> None:
-    database = open_database(tmp_path / "desk.sqlite")
-    upgrade(database)
     desk = Desk(database, compiled)
     with Journal(tmp_path / "journal", reserve=0) as journal:
         journal.append([Round(START, version=compiled.version), value(START + SECOND, 60.0)])
@@ -146,18 +147,17 @@ def test_what_is_still_so_after_history_was_lost_rings_nobody_again(
     shutil.rmtree(tmp_path / "journal")
     with Journal(tmp_path / "journal", reserve=0, after=absorbed(database)) as journal:
         journal.append([Round(START + HOUR, version=compiled.version), value(START + HOUR, 60.0)])
-        again = recovered(journal, tmp_path, absorbed(database))
+        again = recovered(journal, tmp_path, database, absorbed(database))
         assert [finding.phase for finding in again.findings] == [Phase.BEGUN, Phase.WITHDRAWN]
         desk.round(again.findings, journal.last_offset, journal.last_time)
     with reading(database) as connection:
         [alert] = store.alerts(connection, store.Scope(system=True), limit=9)
     assert alert.condition is Condition.ACTIVE
-    database.dispose()
 
 
-def test_what_was_over_while_history_was_lost_is_withdrawn(tmp_path: Path, compiled: Registry) -> None:
-    database = open_database(tmp_path / "desk.sqlite")
-    upgrade(database)
+def test_what_was_over_while_history_was_lost_is_withdrawn(
+    tmp_path: Path, compiled: Registry, database: Engine
+) -> None:
     desk = Desk(database, compiled)
     with Journal(tmp_path / "journal", reserve=0) as journal:
         journal.append([Round(START, version=compiled.version)])
@@ -168,17 +168,16 @@ def test_what_was_over_while_history_was_lost_is_withdrawn(tmp_path: Path, compi
     shutil.rmtree(tmp_path / "journal")
     with Journal(tmp_path / "journal", reserve=0, after=absorbed(database)) as journal:
         journal.append([Round(START + HOUR, version=compiled.version), value(START + HOUR, 5.0)])
-        again = recovered(journal, tmp_path, absorbed(database))
+        again = recovered(journal, tmp_path, database, absorbed(database))
         assert [(finding.phase, finding.seq) for finding in again.findings] == [(Phase.WITHDRAWN, 2)]
         desk.round(again.findings, journal.last_offset, journal.last_time)
     with reading(database) as connection:
         [alert] = store.alerts(connection, store.Scope(system=True), limit=9)
     assert alert.condition is Condition.ENDED
-    database.dispose()
 
 
 def test_a_fault_that_nobody_was_told_of_is_told_after_a_restart(
-    tmp_path: Path, compiled: Registry, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, compiled: Registry, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply = PointEngine.apply
 
@@ -192,6 +191,6 @@ def test_a_fault_that_nobody_was_told_of_is_told_after_a_restart(
         journal.append([Round(START, version=compiled.version)])
         journal.append([value(START + second * SECOND, 60.0) for second in (1, 2, 3)])
         for absorbed, told in ((1, 1), (2, 1), (3, 0)):
-            again = recovered(journal, tmp_path, absorbed)
+            again = recovered(journal, tmp_path, database, absorbed)
             assert [time for time, _ in again.faults] == [START + 2 * SECOND] * told
             assert len(again.findings) == 1, "the others are judged, or told again"

@@ -365,7 +365,7 @@ def other(tmp_path: Path, store: RegistryStore) -> Iterator[RegistryStore]:
 def meanwhile(act: Callable[[int], object]) -> Callable[[str, int, int], None]:
     """Does it each time that an import begins to check."""
     times = count()
-    return lambda step, *_: act(next(times)) if step == "check" else None  # type: ignore[return-value]
+    return lambda step, *_: act(next(times)) if step == "check" else None
 
 
 def some(folder: Path, *rows: str) -> Path:
