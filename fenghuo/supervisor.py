@@ -327,7 +327,7 @@ class Supervisor:
     def _rulebook_in_force(self) -> Rulebook | None:
         wanted = registry.versions.wanted(self._settings.versions)
         try:
-            return configuration.load(self._settings.versions, wanted).rulebook if wanted else None
+            return configuration.load_rulebook(self._settings.versions, wanted) if wanted else None
         except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion):  # of another Fenghuo
             return None
 

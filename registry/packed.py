@@ -132,8 +132,10 @@ def unpack(content: bytes, like: Registry | None = None) -> Registry:
     columns: dict[str, Any] = {name: _rows(packed.texts[name]) for name in _TEXTS}
     for name, (dtype, shape) in _ARRAYS.items():
         columns[name] = np.frombuffer(packed.arrays[name], np.dtype(dtype).newbyteorder("<")).reshape(shape)
-    same = like is not None and like.facts.digest == packed.facts_digest
-    facts = like.facts if like is not None and same else _facts(packed.facts, packed.facts_digest)
+    if like is not None and like.facts.digest == packed.facts_digest:
+        facts = like.facts
+    else:
+        facts = _facts(packed.facts, packed.facts_digest)
     return Registry(
         version=packed.version,
         time_zone=packed.time_zone,

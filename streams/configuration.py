@@ -41,9 +41,14 @@ def load(folder: Path, version: str, like: Registry | None = None) -> Configurat
 
     like: a registry in hand; see registry.packed.unpack.
     """
+    rulebook = load_rulebook(folder, version)
+    return Configuration(effective(versions.load(folder, version, like), rulebook), rulebook)
+
+
+def load_rulebook(folder: Path, version: str) -> Rulebook:
+    """That of this version, without its registry. Raises NoSuchVersion, BrokenVersion, or OSError."""
     content = versions.load_part(folder, version, RULEBOOK)
     try:
-        rulebook = rules.unpack(content)
+        return rules.unpack(content)
     except ValueError as error:
         raise BrokenVersion(f"the rulebook of version {version}: {error}") from error
-    return Configuration(effective(versions.load(folder, version, like), rulebook), rulebook)

@@ -20,7 +20,8 @@ from registry.mistakes import RegistryErrors
 from registry.model import Registry
 from registry.store import RegistryStore
 from registry.store_tables import newest_form
-from streams.rulebook import Rulebook, unpack
+from streams import configuration
+from streams.rulebook import Rulebook
 
 console = Console()
 stderr = Console(stderr=True, highlight=False)
@@ -47,11 +48,11 @@ def rulebook(named: str, data: Path | None = None) -> Rulebook:
     if data is None:
         raise failure("`running` is the rulebook in force in a data folder: say which with --data")
     try:
-        version = versions.wanted(data / "versions") or "none.none"
-        return unpack(versions.load_part(data / "versions", version, versions.RULEBOOK))
-    except versions.NoSuchVersion:
-        raise failure(f"{data} has no rulebook in force: `fenghuo serve` has never run there") from None
-    except (ValueError, OSError) as error:
+        version = versions.wanted(data / "versions")
+        if version is None:
+            raise failure(f"{data} has no rulebook in force: `fenghuo serve` has never run there")
+        return configuration.load_rulebook(data / "versions", version)
+    except (versions.NoSuchVersion, versions.BrokenVersion, OSError) as error:
         raise failure(error) from error
 
 
@@ -64,7 +65,7 @@ def usual(folder: Path | None, data: Path | None) -> str:
 def registry(folder: Path | None, data: Path | None) -> Registry | None:
     """That of the folder, else what the database of the data folder has now; None if neither is given.
 
-    Reading it changes and locks nothing.
+    Reading it changes no record and keeps nobody from editing.
     """
     if folder is not None:
         return told(lambda: compile_folder(folder))
