@@ -4,13 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint bench lock clean
+.PHONY: help demo test test-long lint bench services services-stop lock clean
 
 help:
 	@echo "make demo       see it: a reactor loses its cooling, people are told (2 minutes on a fresh machine)"
 	@echo "make test       prove it: style, types, rules of import, all short tests"
 	@echo "make test-long  the same and the long runs (hundreds of kills, deep fuzzing)"
 	@echo "make bench      measure it: prints a table, writes build/bench.json"
+	@echo "make services   start Kafka, PostgreSQL and mosquitto on this machine, to try things on; make services-stop"
 	@echo "make lock       renew requirements/*.txt from pyproject.toml"
 
 .venv/base: requirements/base.txt pyproject.toml
@@ -41,6 +42,12 @@ test-long: lint
 bench: .venv/dev
 	$(BIN)/python -m bench
 
+services: .venv/dev
+	@$(BIN)/python -m deploy.dev.services start
+
+services-stop: .venv/dev
+	@$(BIN)/python -m deploy.dev.services stop
+
 lock:
 	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv
 	build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -49,4 +56,5 @@ lock:
 		--no-annotate --no-header pyproject.toml --group dev -o requirements/dev.txt
 
 clean:
+	@test ! -e build/services.json || $(MAKE) services-stop
 	rm -rf .venv build

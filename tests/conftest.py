@@ -8,21 +8,26 @@ from hypothesis import HealthCheck, settings
 
 from alerting.tables import upgrade
 from registry.database import open_database
-from tests.servers import needs_mosquitto
+from tests.servers import kafka, lacking, postgres
+
+__all__ = ["kafka", "postgres"]  # fixtures
 
 settings.register_profile("short", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("short")
 
 
-NO_MOSQUITTO = needs_mosquitto.kwargs["reason"]
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    if report.skipped and NO_MOSQUITTO in str(report.longrepr) and os.environ.get("FENGHUO_REQUIRE_SERVERS"):
-        report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped for want of a server, and the gate does not allow that"
+    if report.skipped:
+        for reason in lacking:
+            if reason not in str(report.longrepr):
+                continue
+            if os.environ.get("FENGHUO_REQUIRE_SERVERS"):
+                report.outcome = "failed"
+                report.longrepr = f"{item.nodeid} was skipped, and the gate does not allow that: {reason}"
+            else:  # as if all were skipped at one place: so it is said once, not for every test
+                report.longrepr = (str(item.config.rootpath / "tests"), 1, f"Skipped: {reason}")
     return report
 
 

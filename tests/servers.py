@@ -1,18 +1,26 @@
-"""Real servers for the tests: a mosquitto with the configuration that we ship, and users of it."""
+"""Real servers for the tests: mosquitto with the configuration that we ship and its users, Kafka, PostgreSQL."""
 
 import queue
+import shutil
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
+import psycopg
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from sqlalchemy import Engine
 
+from deploy.dev.services import Kafka, Postgres, Server, ServerMissing, new_folder
 from ingest.broker import (
     Account,
     BrokerFailed,
@@ -23,12 +31,99 @@ from ingest.broker import (
     gateway_account,
 )
 from ingest.demo_broker import Iotcore
+from registry.database import open_database
 
 PASSWORD = "test-only"
 """Every account of a test's broker has this password."""
 
-needs_mosquitto = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed here")
+needs_mosquitto = pytest.mark.skipif(
+    find_mosquitto() is None, reason="mosquitto is missing; to get it: apt-get install mosquitto"
+)
 """Use together with ``pytest.mark.mosquitto``."""
+
+lacking: set[str] = {needs_mosquitto.kwargs["reason"]}
+"""Why tests are skipped for want of a server: what the gate does not allow."""
+
+
+S = TypeVar("S", bound=Server)
+_numbers = count(1)
+
+
+@contextmanager
+def running(make: Callable[[Path], S]) -> Iterator[S]:
+    """A server of its own, ended with its files; the test is skipped where it is missing."""
+    folder = new_folder()
+    server = make(folder / "server")
+    try:
+        try:
+            server.start()
+        except ServerMissing as missing:
+            lacking.add(str(missing))
+            pytest.skip(str(missing))
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Kafka]:
+    """One Kafka for all tests: each makes topics of its own."""
+    with running(Kafka) as server:
+        yield server
+
+
+def new_topic(server: Kafka, partitions: int = 1, **settings: str) -> str:
+    """The name of a new topic, which no other test uses."""
+    name = f"topic-{next(_numbers)}"
+    admin = AdminClient({"bootstrap.servers": server.servers})
+    [made] = admin.create_topics([NewTopic(name, partitions, config=settings)]).values()
+    made.result(30)
+    return name
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL for all tests: each has a database of its own. Commits do not wait for the disk."""
+    with running(lambda folder: Postgres(folder, lasting=False)) as server:
+        yield server
+
+
+@contextmanager
+def new_database(server: Postgres, upgrade: Callable[[Engine], None]) -> Iterator[str]:
+    """The URL of a database with its tables, and nothing in them: one that no other test uses meanwhile."""
+    free = _free_databases(server, upgrade)
+    name = free.pop() if free else _create(server, upgrade)
+    try:
+        yield server.url(name)
+    finally:
+        with psycopg.connect(server.url(name).replace("+psycopg", "")) as connection:
+            connection.execute("SET lock_timeout = '10s'")
+            connection.execute(_EMPTY)
+        free.append(name)
+
+
+_EMPTY = """
+DO $$ BEGIN EXECUTE (
+    SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') FROM pg_tables
+    WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+); END $$
+"""
+"""To empty a database takes 20 ms; to copy one takes 200."""
+
+
+@cache
+def _free_databases(server: Postgres, upgrade: Callable[[Engine], None]) -> list[str]:
+    return []
+
+
+def _create(server: Postgres, upgrade: Callable[[Engine], None]) -> str:
+    name = f"test{next(_numbers)}"
+    server.execute(f"CREATE DATABASE {name}")
+    engine = open_database(server.url(name))
+    upgrade(engine)
+    engine.dispose()
+    return name
 
 
 @contextmanager

@@ -22,10 +22,18 @@ def test_mount():
     pytest.skip("nothing may be mounted here")
 """
 
+TESTS_WITHOUT_JAVA = """
+def test_kafka(kafka):
+    pass
 
-def outcomes(folder: Path, **environment: str) -> str:
-    """How pytest ends the tests above, e.g. "2 skipped, 1 error"."""
-    (folder / "test_some.py").write_text(TESTS, "utf-8")
+def test_kafka_too(kafka):
+    pass
+"""
+
+
+def told(tests: str, folder: Path, **environment: str) -> list[str]:
+    """What pytest says of these tests at the end, the last line e.g. "2 skipped, 1 error"."""
+    (folder / "test_some.py").write_text(tests, "utf-8")
     command = [
         sys.executable,
         "-m",
@@ -38,15 +46,28 @@ def outcomes(folder: Path, **environment: str) -> str:
         ".",
     ]
     done = subprocess.run(
-        [*command, "-o", "addopts=", "test_some.py"],
+        [*command, "-o", "addopts=", "-rs", "test_some.py"],
         cwd=folder,
         env={**os.environ, **environment, "PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,
         text=True,
         check=False,
     )
-    return done.stdout.splitlines()[-1].strip("= ").partition(" in ")[0]
+    *_, summary = lines = done.stdout.splitlines()
+    skipped = [line for line in lines if line.startswith("SKIPPED")]
+    return [*skipped, summary.strip("= ").partition(" in ")[0]]
 
 
 def test_only_a_missing_server_fails_the_gate(tmp_path: Path) -> None:
-    assert outcomes(tmp_path, FENGHUO_REQUIRE_SERVERS="1") == "2 skipped, 1 error"
+    assert told(TESTS, tmp_path, FENGHUO_REQUIRE_SERVERS="1")[-1] == "2 skipped, 1 error"
+
+
+def test_what_is_missing_is_one_line_and_fails_the_gate(tmp_path: Path) -> None:
+    empty = {"PATH": str(tmp_path), "JAVA_HOME": ""}
+    skipped, summary = told(TESTS_WITHOUT_JAVA, tmp_path, **empty, FENGHUO_REQUIRE_SERVERS="")
+    assert skipped.startswith("SKIPPED [2] ")
+    assert skipped.endswith(
+        ": Java 17 is missing for Kafka; to get it: apt-get install openjdk-17-jre-headless"
+    )
+    assert summary == "2 skipped"
+    assert told(TESTS_WITHOUT_JAVA, tmp_path, **empty, FENGHUO_REQUIRE_SERVERS="1") == ["2 errors"]

@@ -1,0 +1,237 @@
+"""The servers of developers and tests: started for real, found missing in one line, ended without a trace."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from confluent_kafka import Consumer, KafkaError, Message, Producer
+from confluent_kafka.admin import AdminClient
+
+from deploy.dev import services
+from deploy.dev.services import Kafka, Postgres, ServerFailed, ServerMissing
+from tests.servers import needs_mosquitto, new_topic, running
+
+ROOT = Path(__file__).parents[1]
+
+
+def command(*arguments: str, state: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "deploy.dev.services", *arguments, "--state", str(state)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+# -- Kafka -------------------------------------------------------------------------------------------
+
+
+def write(server: Kafka, topic: str, *records: tuple[bytes, bytes]) -> list[tuple[bytes, int, int]]:
+    """Key, partition and offset of each record, when all in-sync replicas have it."""
+    done: list[tuple[bytes, int, int]] = []
+
+    def delivered(error: KafkaError | None, record: Message) -> None:
+        assert error is None, error
+        done.append((record.key(), record.partition(), record.offset()))
+
+    settings = {"bootstrap.servers": server.servers, "acks": "all", "enable.idempotence": True}
+    producer = Producer(settings)
+    for key, value in records:
+        producer.produce(topic, value, key, on_delivery=delivered)
+    assert producer.flush(30) == 0
+    return done
+
+
+def read(server: Kafka, topic: str, records: int) -> list[tuple[bytes, bytes, int, int]]:
+    settings = {"bootstrap.servers": server.servers, "group.id": topic, "auto.offset.reset": "earliest"}
+    consumer = Consumer(settings)
+    consumer.subscribe([topic])
+    found: list[tuple[bytes, bytes, int, int]] = []
+    try:
+        while len(found) < records:
+            some = consumer.consume(records - len(found), timeout=30)
+            assert some, f"only {len(found)} of {records} records came back"
+            for record in some:
+                assert record.error() is None
+                found.append((record.key(), record.value(), record.partition(), record.offset()))
+    finally:
+        consumer.close()
+    return found
+
+
+@pytest.mark.kafka
+def test_kafka_gives_back_what_it_has_acknowledged_in_the_order_of_each_key(kafka: Kafka) -> None:
+    topic = new_topic(kafka, 4)
+    records = [(f"91{n % 10}".encode(), f"round {n}".encode()) for n in range(100)]
+    written = write(kafka, topic, *records)
+    found = read(kafka, topic, 100)
+    assert sorted(written) == sorted((key, partition, offset) for key, _, partition, offset in found)
+    for key in {key for key, _ in records}:
+        assert [value for k, value, *_ in found if k == key] == [value for k, value in records if k == key]
+        assert len({partition for k, _, partition, _ in found if k == key}) == 1
+    assert len({partition for _, _, partition, _ in found}) > 1
+
+
+@pytest.mark.kafka
+def test_a_topic_that_nobody_made_is_an_error(kafka: Kafka) -> None:
+    """It would have one partition, and a retention that nobody chose."""
+    errors: list[KafkaError | None] = []
+    settings = {"bootstrap.servers": kafka.servers, "topic.metadata.propagation.max.ms": 0}
+    producer = Producer(settings)
+    producer.produce("nobody-made-it", b"x", on_delivery=lambda error, _: errors.append(error))
+    producer.flush(30)
+    [error] = errors
+    assert error is not None
+    assert error.code() in (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+
+@pytest.mark.long
+@pytest.mark.kafka
+def test_a_killed_kafka_has_what_it_acknowledged_when_it_is_started_again() -> None:
+    with running(Kafka) as server:
+        topic = new_topic(server)
+        written = write(server, topic, *[(b"a", b"%d" % n) for n in range(1000)])
+        server.kill()
+        server.start()
+        assert [value for _, value, _, _ in read(server, topic, len(written))] == [
+            b"%d" % n for n in range(1000)
+        ]
+
+
+# -- `make services` ---------------------------------------------------------------------------------
+
+
+@needs_mosquitto
+@pytest.mark.mosquitto
+@pytest.mark.postgresql
+@pytest.mark.kafka
+@pytest.mark.usefixtures("kafka", "postgres")  # skipped where they are missing
+def test_the_command_starts_them_says_where_and_ends_them(tmp_path: Path) -> None:
+    state = tmp_path / "services.json"
+    try:
+        began = command("start", state=state)
+        assert (began.returncode, began.stderr) == (0, "")
+        known = json.loads(state.read_text("utf-8"))
+        pids = [one["pid"] for one in known["servers"].values()]
+        assert list(known["servers"]) == ["kafka", "postgresql", "mosquitto"]
+        assert all(
+            one["where"] in began.stdout and one["log"] in began.stdout for one in known["servers"].values()
+        )
+        assert state.stat().st_mode & 0o077 == 0, "it holds passwords"
+        assert all(alive(pid) for pid in pids), "they outlive the command"
+
+        topics = AdminClient({"bootstrap.servers": known["servers"]["kafka"]["where"]}).list_topics(
+            timeout=10
+        )
+        assert len(topics.brokers) == 1
+        url = known["servers"]["postgresql"]["where"].replace("+psycopg", "")
+        with psycopg.connect(url) as connection:
+            settings = ("fsync", "synchronous_commit", "full_page_writes", "server_encoding")
+            assert [connection.execute(f"SHOW {name}").fetchone() for name in settings] == [  # type: ignore[call-overload]
+                *[("on",)] * 3,
+                ("UTF8",),
+            ]
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(url.replace("developer:", "developer:not"))
+
+        once_more = command("start", state=state)
+        assert once_more.returncode == 0
+        assert [one["pid"] for one in json.loads(state.read_text("utf-8"))["servers"].values()] == pids
+    finally:
+        ended = command("stop", state=state)
+    assert ended.stdout == "Ended: kafka, postgresql, mosquitto.\n"
+    assert not any(alive(pid) for pid in pids)
+    assert not Path(known["folder"]).exists()
+    assert command("stop", state=state).stdout == "No services run.\n"
+
+
+def test_a_pid_that_another_process_has_now_is_left_alone(tmp_path: Path) -> None:
+    state = tmp_path / "services.json"
+    folder = tmp_path / "servers"
+    folder.mkdir()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        one = {"pid": other.pid, "signal": int(signal.SIGTERM), "where": "", "log": "", "seconds": 0}
+        state.write_text(json.dumps({"folder": str(folder), "servers": {"kafka": one}}), "utf-8")
+        assert command("stop", state=state).returncode == 0
+        assert other.poll() is None
+        other.communicate(b"\n")
+    assert other.returncode == 0
+
+
+# -- what is missing ---------------------------------------------------------------------------------
+
+
+def script(folder: Path, name: str, text: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n", "utf-8")
+    path.chmod(0o755)
+
+
+def test_without_java_it_says_so_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    state = tmp_path / "services.json"
+    ran = command("start", "kafka", state=state, PATH=str(tmp_path), JAVA_HOME="", TMPDIR=str(tmp_path))
+    assert ran.returncode == 1
+    assert ran.stderr == "Java 17 is missing for Kafka; to get it: apt-get install openjdk-17-jre-headless\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "enough"), [("1.8.0_422", False), ("11.0.24", False), ("17.0.15", True), ("25", True)]
+)
+def test_a_java_that_is_too_old_counts_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, enough: bool
+) -> None:
+    script(tmp_path, "java", f"echo 'openjdk version \"{version}\" 2025-04-15' >&2")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    if enough:
+        assert services.find_java() == str(tmp_path / "java")
+    else:
+        with pytest.raises(ServerMissing, match="Java 17 is missing"):
+            services.find_java()
+
+
+def test_without_postgresql_and_maven_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(services, "POSTGRES_PLACES", ())
+    monkeypatch.setattr(services, "BUILD", tmp_path / "build")
+    with pytest.raises(ServerMissing, match="apt-get install postgresql"):
+        services.find_postgres()
+    with pytest.raises(ServerMissing, match="apt-get install maven"):
+        services.kafka_jars()
+
+
+def test_jars_that_are_not_those_we_know_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "BUILD", tmp_path / "build")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    into = 'for word; do case "$word" in -DoutputDirectory=*) mkdir -p "${word#*=}"; echo x > "${word#*=}/'
+    script(tmp_path, "mvn", f'{into}kafka_2.13-4.3.1.jar";; esac; done')
+    with pytest.raises(ServerFailed, match=r"kafka_2\.13-4\.3\.1\.jar"):
+        services.kafka_jars()
+    assert list((tmp_path / "build").iterdir()) == []
+    script(tmp_path, "mvn", "echo '[ERROR] no route to host'; exit 1")
+    with pytest.raises(ServerMissing, match="no route to host"):
+        services.kafka_jars()
+
+
+@pytest.mark.postgresql
+def test_a_server_that_ends_at_once_says_why(postgres: Postgres) -> None:
+    taken = Postgres(postgres.folder.parent / "second", postgres.port)
+    with pytest.raises(ServerFailed, match=r"(?s)postgresql ended with status 1\n.*Address already in use"):
+        taken.start()
