@@ -183,7 +183,7 @@ def make_durable(engine: Engine) -> None:
         DatabaseBusy, DatabaseUnwritable: it may not be there.
     """
     with writing(engine) as connection:
-        _write_state(connection, "durable", _read_state(connection)["durable"] + 1)
+        _write_state(connection, "durable", _read_state(connection, _READ_STATE_TO_WRITE)["durable"] + 1)
 
 
 class _Sheet:
@@ -212,7 +212,7 @@ class _Sheet:
         """All that these findings may touch, and all alerts with a deadline that is due."""
         connection = self._connection
         if findings:
-            for id, seq, alert in _chunks(connection, _READ_FINDINGS, list({f.id for f in findings})):
+            for id, seq, alert in _chunks(connection, _READ_FINDINGS, sorted({f.id for f in findings})):
                 self._findings[id] = seq, alert
                 self._stored.add(id)
             wanted = {alert for _, alert in self._findings.values() if alert}
@@ -220,7 +220,7 @@ class _Sheet:
             for start in range(0, len(fresh), CHUNK):
                 self._find_joinable(fresh[start : start + CHUNK])
             wanted.update(self._newest.values())
-            self.load_alerts(list(wanted))
+            self.load_alerts(sorted(wanted))
         for row in fetch(connection, _READ_DUE, {"now": self.now}):
             self._keep(to_alert(row))
 
@@ -411,11 +411,21 @@ _state, _findings, _alerts = tables.state.c, tables.findings.c, tables.alerts.c
 _outbox, _steps = tables.outbox.c, tables.steps.c
 
 _READ_STATE = select(_state.key, _state.value).where(_state.key.in_(("offset", "durable")))
-_READ_FINDINGS = select(_findings.id, _findings.seq, _findings.alert).where(
-    _findings.id.in_(bindparam("ids", expanding=True))
+_READ_STATE_TO_WRITE = _READ_STATE.with_for_update()
+
+# Two desks may be told the same: who reads second waits, and then sees what the first has done. All lock
+# findings before alerts, and by id, so that they do not wait for each other.
+_READ_FINDINGS = (
+    select(_findings.id, _findings.seq, _findings.alert)
+    .where(_findings.id.in_(bindparam("ids", expanding=True)))
+    .order_by(_findings.id)
+    .with_for_update()
 )
 _READ_ALERTS = (
-    select(*ALERT_COLUMNS).where(_alerts.id.in_(bindparam("ids", expanding=True))).with_for_update()
+    select(*ALERT_COLUMNS)
+    .where(_alerts.id.in_(bindparam("ids", expanding=True)))
+    .order_by(_alerts.id)
+    .with_for_update()
 )
 _READ_DUE = (
     select(*ALERT_COLUMNS)
@@ -462,13 +472,13 @@ def _read_next_due(connection: Connection) -> int | None:
     return due
 
 
-def _read_state(connection: Connection) -> Counter[str]:
-    return Counter({key: int(value) for key, value in fetch(connection, _READ_STATE, {})})
+def _read_state(connection: Connection, query: ClauseElement = _READ_STATE) -> Counter[str]:
+    return Counter({key: int(value) for key, value in fetch(connection, query, {})})
 
 
 def _write_state(connection: Connection, key: str, value: int) -> None:
     """A number that only rises."""
-    stored = _read_state(connection)
+    stored = _read_state(connection, _READ_STATE_TO_WRITE)
     if key not in stored:
         execute_many(connection, _INSERT_STATE, [{"key": key, "value": str(value)}])
     elif value > stored[key]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Engine, Select, and_, bindparam, delete, func, insert, or_, select
+from sqlalchemy import Connection, Engine, Select, and_, bindparam, delete, func, insert, or_, select, text
 
 from registry.checks import Source, check, spliced
 from registry.database import Watch, execute_many, reading, writing
@@ -190,6 +190,8 @@ class RegistryStore:
     def editing(self) -> Iterator[Editing]:
         """A transaction for an edit that its caller checks; nothing is done if an exception leaves it."""
         with writing(self._engine) as connection:
+            if connection.dialect.name == "postgresql":  # SQLite has one that writes anyway
+                connection.execute(_ALONE)
             yield Editing(connection)
 
     def edit(
@@ -319,6 +321,9 @@ class RegistryStore:
                 for row in connection.execute(query)
             ]
 
+
+_ALONE = text(f"LOCK TABLE {edits_table.name} IN SHARE ROW EXCLUSIVE MODE")
+"""Else what an edit was judged by could change before it is written."""
 
 _REMOVE = delete(records_table).where(
     records_table.c.kind == bindparam("this_kind"), records_table.c.key == bindparam("this_key")

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Barrier
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,6 +51,7 @@ from alerting.store import (
     worklist,
 )
 from alerting.tables import MIGRATIONS, metadata, upgrade
+from deploy.dev.services import Postgres
 from fenghuo.system_findings import TIERS
 from registry.clock import HOUR, MINUTE, SECOND
 from registry.database import _meaning as meaning
@@ -56,6 +59,7 @@ from registry.database import open_database, reading, writing
 from registry.model import Contact, Duty, Person
 from streams.finding import Ask, Finding, Ground, Phase, Tier, finding_id
 from tests.build import PointSpec, code, make_registry
+from tests.servers import new_database, running
 
 T = 1_795_248_000 * SECOND  # 2026-11-21 16:00:00 in Shanghai
 PLANT, OTHER = code(1), code(2)
@@ -89,10 +93,24 @@ def database(
     engine.dispose()
 
 
-@pytest.fixture
-def engine(template: Path, tmp_path: Path) -> Iterator[Engine]:
-    with database(template, tmp_path) as engine:
-        yield engine
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def engine(request: pytest.FixtureRequest, template: Path, tmp_path: Path) -> Iterator[Engine]:
+    if request.param == "sqlite":
+        with database(template, tmp_path) as engine:
+            yield engine
+    else:
+        with new_database(request.getfixturevalue("postgres"), upgrade) as url:
+            engine = open_database(url)
+            yield engine
+            engine.dispose()
+
+
+def again(engine: Engine) -> Engine:
+    """The same database, of another process."""
+    return open_database(engine.url.render_as_string(hide_password=False))
+
+
+only_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -481,6 +499,7 @@ def test_the_migrations_build_the_tables_that_the_code_uses(engine: Engine) -> N
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
+@only_sqlite
 def test_a_commit_is_durable_and_keys_are_held(engine: Engine) -> None:
     with reading(engine) as connection:
         pragmas = {
@@ -490,6 +509,7 @@ def test_a_commit_is_durable_and_keys_are_held(engine: Engine) -> None:
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}
 
 
+@only_sqlite
 def test_what_need_not_last_at_once_lasts_from_the_next_commit_that_does(
     template: Path, tmp_path: Path, engine: Engine
 ) -> None:
@@ -588,6 +608,36 @@ def test_a_server_that_is_held_or_gone_for_a_moment_is_busy_not_broken(state: st
         assert isinstance(meaning(seen, driver), DatabaseBusy)
 
 
+@pytest.mark.postgresql
+def test_a_server_that_stops_is_busy_and_one_that_is_killed_has_all_that_was_done() -> None:
+    with running(Postgres) as server:
+        engine = open_database(server.url("postgres"))
+        upgrade(engine)
+        desk = Desk(engine, REGISTRY)
+        desk.round([message()], 1, T)
+        worse = message(Phase.WORSENED, 2, tier=Tier.II, time=T + SECOND)
+        confirm = partial(desk.confirm, FIRST, OPERATOR, T + 2 * SECOND)
+        for way in (server.stop, server.kill):
+            before = dump(engine)
+            way()
+            if way == server.stop:  # after a kill its children may live for a moment
+                acts = (lambda: desk.round([worse], 2, T + SECOND), confirm, desk.next_deadline, confirm)
+                for act in acts:
+                    with pytest.raises(DatabaseBusy):
+                        act()
+            server.start()
+            while True:  # a connection to the former server is found to be dead when it is used
+                try:
+                    assert dump(engine) == before
+                    break
+                except DatabaseBusy:
+                    continue
+            work = desk.round([worse], 2, T + SECOND)
+            assert (work.applied, work.ignored) == ((1, 0) if way == server.stop else (0, 1))
+        assert confirm().outcome is Outcome.CONFIRMED
+        engine.dispose()
+
+
 def test_what_is_wrong_with_a_statement_stays_what_it_is() -> None:
     error = ServersError("22021")
     assert meaning(DBAPIError("", {}, error), SimpleNamespace(OperationalError=OSError)) is error
@@ -614,31 +664,60 @@ def test_a_read_only_database_says_unwritable(template: Path, tmp_path: Path) ->
     mine.dispose()
 
 
-def test_many_answer_at_once_and_one_of_them_confirms(template: Path, tmp_path: Path) -> None:
+def test_many_answer_at_once_and_one_of_them_confirms(engine: Engine) -> None:
     people = {f"p{n}": Person(f"p{n}", f"P {n}", "en", (Contact("phone", str(n)),)) for n in range(8)}
     registry = replace(REGISTRY, people=people, duty=tuple(Duty(PLANT, person) for person in people))
-    with database(template, tmp_path) as engine:
-        Desk(engine, registry).round([message(tier=Tier.IV)], 1, T)
+    Desk(engine, registry).round([message(tier=Tier.IV)], 1, T)
 
-        def confirm(person: str) -> Outcome:
-            with database(template, tmp_path) as own:
-                return Desk(own, registry).confirm(FIRST, person, T + SECOND).outcome
+    def confirm(person: str) -> Outcome:
+        own = again(engine)
+        try:
+            return Desk(own, registry).confirm(FIRST, person, T + SECOND).outcome
+        finally:
+            own.dispose()
 
-        with ThreadPoolExecutor(8) as pool:
-            outcomes = sorted(pool.map(confirm, people))
-        assert outcomes == [Outcome.AGAIN] * 7 + [Outcome.CONFIRMED]
-        _, history, _ = look(engine)
-        assert [s.step for s in history] == list(range(1, 10))
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = sorted(pool.map(confirm, people))
+    assert outcomes == [Outcome.AGAIN] * 7 + [Outcome.CONFIRMED]
+    _, history, _ = look(engine)
+    assert [s.step for s in history] == list(range(1, 10))
 
 
-def test_the_next_deadline_is_seen_whoever_moves_it(template: Path, tmp_path: Path) -> None:
-    with database(template, tmp_path) as one, database(template, tmp_path) as two:
-        judge, api = Desk(one, REGISTRY), Desk(two, REGISTRY)
-        assert judge.next_deadline() is None
-        judge.round([message()], 1, T)
-        assert judge.next_deadline() == T + 5 * MINUTE
-        api.confirm(FIRST, OPERATOR, T + SECOND)
-        assert judge.next_deadline() == T + SECOND + 30 * MINUTE
+def test_desks_that_hear_the_same_at_once_write_it_once(engine: Engine, desk: Desk) -> None:
+    """A partition has moved, and the desk that had it has not noticed yet."""
+    phases = [Phase.BEGUN, *[Phase.UNKNOWN, Phase.RESUMED] * 10]
+    said = [message(phase, seq, time=T + seq) for seq, phase in enumerate(phases, 1)]
+    together = Barrier(3)
+
+    def hear(offsets: int) -> None:
+        own = again(engine)
+        mine = Desk(own, REGISTRY)
+        for offset, one in enumerate(said, offsets):
+            together.wait(60)
+            while True:
+                try:
+                    mine.round([one], offset, one.time)
+                    break
+                except DatabaseBusy:
+                    continue
+        own.dispose()
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(hear, (1, 2, 3)))
+    _, history, _ = look(engine)
+    assert [s.detail.finding for s in history] == said
+    assert absorbed(engine) == len(said) + 2
+
+
+def test_the_next_deadline_is_seen_whoever_moves_it(engine: Engine, desk: Desk) -> None:
+    two = again(engine)
+    api = Desk(two, REGISTRY)
+    assert desk.next_deadline() is None
+    desk.round([message()], 1, T)
+    assert desk.next_deadline() == T + 5 * MINUTE
+    api.confirm(FIRST, OPERATOR, T + SECOND)
+    assert desk.next_deadline() == T + SECOND + 30 * MINUTE
+    two.dispose()
 
 
 # -- scope -------------------------------------------------------------------------------------------

@@ -17,24 +17,31 @@ from sqlalchemy import Engine, event
 
 from registry import packed
 from registry.compile import compile_folder, compile_source
-from registry.database import DatabaseBusy, open_database, writing
+from registry.database import DatabaseBusy, open_database
 from registry.exchange import Imported, differs, export_folder, import_folder
 from registry.mistakes import RegistryErrors
 from registry.store import TRIES, Change, Edit, Look, RegistryStore
 from registry.store_tables import metadata, upgrade
 from tests.build import code
 from tests.folders import write_registry
+from tests.servers import new_database
 from tests.test_registry_folder import BAD, MINE, PLANT, documented, write
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo" / "registry"
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(tmp_path / "registry.sqlite", busy=0.01)
-    upgrade(engine)
-    yield engine
-    engine.dispose()
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    if request.param == "sqlite":
+        engine = open_database(tmp_path / "registry.sqlite", busy=0.01)
+        upgrade(engine)
+        yield engine
+        engine.dispose()
+    else:
+        with new_database(request.getfixturevalue("postgres"), upgrade) as url:
+            engine = open_database(url, busy=0.01)
+            yield engine
+            engine.dispose()
 
 
 @pytest.fixture
@@ -289,8 +296,8 @@ def test_loading_again_reads_only_what_was_edited_and_gives_the_same(
         assert packed.pack(compile_source(city.load())) == fresh()
 
 
-def test_an_edit_waits_for_nobody_for_ever(city: RegistryStore, engine: Engine) -> None:
-    with writing(engine), pytest.raises(DatabaseBusy):
+def test_an_edit_waits_for_nobody_for_ever(city: RegistryStore, other: RegistryStore) -> None:
+    with other.editing(), pytest.raises(DatabaseBusy):
         edit(city, Change("point", f"{code(1)}/P1", {"H": "30"}))
     assert city.newest() == 1
 
@@ -355,11 +362,11 @@ def test_an_import_of_nothing_is_no_success(
 
 
 @pytest.fixture
-def other(tmp_path: Path, store: RegistryStore) -> Iterator[RegistryStore]:
+def other(engine: Engine) -> Iterator[RegistryStore]:
     """The same registry, of another process."""
-    engine = open_database(tmp_path / "registry.sqlite", busy=0.01)
-    yield RegistryStore(engine)
-    engine.dispose()
+    its = open_database(engine.url.render_as_string(hide_password=False), busy=0.01)
+    yield RegistryStore(its)
+    its.dispose()
 
 
 def meanwhile(act: Callable[[int], object]) -> Callable[[str, int, int], None]:
