@@ -3,9 +3,9 @@
 import io
 import shutil
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -89,8 +89,10 @@ def database(
     engine = open_database(path, busy=busy)
     if not durable:
         event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous = OFF"))
-    yield engine
-    engine.dispose()
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
@@ -103,6 +105,33 @@ def engine(request: pytest.FixtureRequest, template: Path, tmp_path: Path) -> It
             engine = open_database(url)
             yield engine
             engine.dispose()
+
+
+Fresh = Callable[[], AbstractContextManager[Engine]]
+
+
+@pytest.fixture(
+    scope="session",
+    params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgresql, pytest.mark.long])],
+)
+def fresh(request: pytest.FixtureRequest, template: Path) -> Fresh:
+    """Opens a new database each time, for tests that try hundreds of stories."""
+
+    @contextmanager
+    def on_sqlite() -> Iterator[Engine]:
+        with TemporaryDirectory() as folder, database(template, folder, durable=False) as engine:
+            yield engine
+
+    @contextmanager
+    def on_postgresql() -> Iterator[Engine]:
+        with new_database(request.getfixturevalue("postgres"), upgrade) as url:
+            engine = open_database(url)
+            try:
+                yield engine
+            finally:
+                engine.dispose()
+
+    return on_sqlite if request.param == "sqlite" else on_postgresql
 
 
 def again(engine: Engine) -> Engine:
@@ -1073,16 +1102,9 @@ class Power(Exception):
 
 @settings(max_examples=40, deadline=None)
 @given(SCRIPTS, st.data())
-def test_replays_and_deaths_change_nothing(
-    template: Path, script: Sequence[Any], data: st.DataObject
-) -> None:
+def test_replays_and_deaths_change_nothing(fresh: Fresh, script: Sequence[Any], data: st.DataObject) -> None:
     """The same rounds, some torn by a death before the commit, some replayed from an earlier offset."""
-    with (
-        TemporaryDirectory() as one,
-        TemporaryDirectory() as two,
-        database(template, one, durable=False) as calm,
-        database(template, two, durable=False) as torn,
-    ):
+    with fresh() as calm, fresh() as torn:
         dying = False
 
         @event.listens_for(torn, "commit")
@@ -1120,14 +1142,9 @@ def test_replays_and_deaths_change_nothing(
 @settings(max_examples=25, deadline=None)
 @given(FINDINGS, FINDINGS, WAITS)
 def test_what_is_taken_together_is_taken_one_by_one(
-    template: Path, first: Sequence[Any], second: Sequence[Any], wait: int
+    fresh: Fresh, first: Sequence[Any], second: Sequence[Any], wait: int
 ) -> None:
-    with (
-        TemporaryDirectory() as one,
-        TemporaryDirectory() as two,
-        database(template, one, durable=False) as together,
-        database(template, two, durable=False) as single,
-    ):
+    with fresh() as together, fresh() as single:
         plants, now = Plants(), T
         for batch in (first, second):
             now += wait
@@ -1141,9 +1158,9 @@ def test_what_is_taken_together_is_taken_one_by_one(
 
 @settings(max_examples=60, deadline=None)
 @given(SCRIPTS)
-def test_nobody_is_forgotten(template: Path, script: Sequence[Any]) -> None:
+def test_nobody_is_forgotten(fresh: Fresh, script: Sequence[Any]) -> None:
     """Whatever happens: the record is whole, and every open alert will be asked about again."""
-    with TemporaryDirectory() as folder, database(template, folder, durable=False) as engine:
+    with fresh() as engine:
         desk, plants, now = Desk(engine, REGISTRY), Plants(), T
         before: dict[str, Alert] = {}
         for kind, first, second in script:
