@@ -21,39 +21,47 @@ from alerting.alert import Notice, NoticeState, Role
 from alerting.channels import Channel, ChannelSettings, Delivery, HttpChannel, Outcome
 from alerting.sender import Lines, Retry, Sender, settle
 from alerting.store import Scope
-from alerting.tables import alerts, metadata, outbox
+from alerting.tables import alerts, metadata, outbox, upgrade
 from registry.clock import DAY, HOUR, MINUTE, SECOND, Clock, SystemClock
 from registry.database import open_database, reading, writing
 from streams.finding import Tier
 from tests.phones import ROOT, Phone, until
+from tests.servers import new_database
 
 NOW = 1_795_334_400_000_000  # 2026-11-22T08:00:00Z
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    path = tmp_path / "desk.sqlite"
-    engine = open_database(path)
-    metadata.create_all(engine)
-    with writing(engine) as connection:
-        values: dict[str, Any] = {}
-        for column in alerts.columns:
-            values[column.name] = "" if column.type.python_type is str else 0
-        values |= {
-            "id": "a1",
-            "tier": Tier.III,
-            "condition": "active",
-            "answer": "unconfirmed",
-            "evidence": "[]",
-            "basis": "{}",
-        }
-        connection.execute(insert(alerts).values(values))
-    engine.dispose()
-    return path
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgresql, pytest.mark.long])]
+)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database with one alert."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "sqlite":
+            url = f"sqlite:///{tmp_path / 'desk.sqlite'}"
+        else:
+            url = stack.enter_context(new_database(request.getfixturevalue("postgres"), upgrade))
+        engine = open_database(url)
+        metadata.create_all(engine)
+        with writing(engine) as connection:
+            values: dict[str, Any] = {}
+            for column in alerts.columns:
+                values[column.name] = "" if column.type.python_type is str else 0
+            values |= {
+                "id": "a1",
+                "tier": Tier.III,
+                "condition": "active",
+                "answer": "unconfirmed",
+                "evidence": "[]",
+                "basis": "{}",
+            }
+            connection.execute(insert(alerts).values(values))
+        engine.dispose()
+        yield url
 
 
 @pytest.fixture
-def engine(database: Path) -> Iterator[Engine]:
+def engine(database: str) -> Iterator[Engine]:
     engine = open_database(database)
     yield engine
     engine.dispose()
@@ -118,8 +126,8 @@ def check_marks(rings: list[dict[str, Any]]) -> None:
 
 
 @contextlib.contextmanager
-def sender(database: Path, url: str) -> Iterator["subprocess.Popen[str]"]:
-    command = [sys.executable, "-m", "tests.sender_process", str(database), url]
+def sender(database: str, url: str) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-m", "tests.sender_process", database, url]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -460,7 +468,8 @@ def test_what_a_dead_sender_left_behind_is_sent_again_marked(engine: Engine) -> 
     assert sender.counts.recovered == 1
 
 
-def test_a_locked_database_only_puts_it_off(database: Path) -> None:
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_locked_database_only_puts_it_off(database: str) -> None:
     engine = open_database(database, busy=0.02)
     other = open_database(database)
     clock = StillClock()
@@ -478,7 +487,8 @@ def test_a_locked_database_only_puts_it_off(database: Path) -> None:
     other.dispose()
 
 
-def test_a_claim_whose_commit_was_lost_on_the_way_is_taken_up_again(database: Path) -> None:
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_claim_whose_commit_was_lost_on_the_way_is_taken_up_again(database: str) -> None:
     engine = open_database(database, busy=0.02)
     other = open_database(database)
     clock = StillClock()
@@ -597,7 +607,7 @@ def test_slow_and_dead_phones_do_not_hold_up_the_others(engine: Engine, tmp_path
 
 
 def test_a_phone_that_dies_after_ringing_is_called_again_and_told_that_it_is_a_repeat(
-    database: Path, engine: Engine, tmp_path: Path
+    database: str, engine: Engine, tmp_path: Path
 ) -> None:
     with Phone(tmp_path / "rings.jsonl", mode="die-after-ring") as phone:
         put(engine, ["n"], now=SystemClock().now())
@@ -609,7 +619,7 @@ def test_a_phone_that_dies_after_ringing_is_called_again_and_told_that_it_is_a_r
 
 
 def test_a_phone_that_is_not_there_yet_rings_once_and_unmarked(
-    database: Path, engine: Engine, tmp_path: Path
+    database: str, engine: Engine, tmp_path: Path
 ) -> None:
     with Phone(tmp_path / "rings.jsonl") as phone:
         phone.kill()
@@ -621,7 +631,7 @@ def test_a_phone_that_is_not_there_yet_rings_once_and_unmarked(
         assert [ring["repeat"] for ring in phone.rings()] == [False]
 
 
-def test_a_stopped_sender_leaves_nothing_in_doubt(database: Path, engine: Engine, tmp_path: Path) -> None:
+def test_a_stopped_sender_leaves_nothing_in_doubt(database: str, engine: Engine, tmp_path: Path) -> None:
     with Phone(tmp_path / "rings.jsonl", mode="slow:0.3") as phone:
         put(engine, [f"n{i}" for i in range(30)], now=SystemClock().now())
         with sender(database, phone.url) as process:
@@ -635,7 +645,7 @@ def test_a_stopped_sender_leaves_nothing_in_doubt(database: Path, engine: Engine
         assert delivered == {ring["id"] for ring in phone.rings()}
 
 
-def kill_and_kill(database: Path, engine: Engine, folder: Path, kills: int, seed: int) -> None:
+def kill_and_kill(database: str, engine: Engine, folder: Path, kills: int, seed: int) -> None:
     """Notices come all the time, the sender and sometimes the phone are killed -9; all must ring."""
     dice = random.Random(seed)
     clock = SystemClock()
@@ -668,11 +678,11 @@ def kill_and_kill(database: Path, engine: Engine, folder: Path, kills: int, seed
 
 
 def test_killed_at_any_moment_no_notice_is_lost_and_no_repeat_unmarked(
-    database: Path, engine: Engine, tmp_path: Path
+    database: str, engine: Engine, tmp_path: Path
 ) -> None:
     kill_and_kill(database, engine, tmp_path, kills=6, seed=1)
 
 
 @pytest.mark.long
-def test_killed_a_hundred_times(database: Path, engine: Engine, tmp_path: Path) -> None:
+def test_killed_a_hundred_times(database: str, engine: Engine, tmp_path: Path) -> None:
     kill_and_kill(database, engine, tmp_path, kills=100, seed=2)
