@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psycopg
@@ -151,6 +152,11 @@ def test_the_command_starts_them_says_where_and_ends_them(tmp_path: Path) -> Non
         once_more = command("start", state=state)
         assert once_more.returncode == 0
         assert [one["pid"] for one in json.loads(state.read_text("utf-8"))["servers"].values()] == pids
+        assert "HAS ENDED" not in once_more.stdout
+        os.kill(pids[2], signal.SIGKILL)
+        while alive(pids[2]):
+            time.sleep(0.01)
+        assert f"pid {pids[2]}, HAS ENDED" in command("start", state=state).stdout
     finally:
         ended = command("stop", state=state)
     assert ended.stdout == "Ended: kafka, postgresql, mosquitto.\n"
@@ -233,5 +239,5 @@ def test_jars_that_are_not_those_we_know_are_refused(tmp_path: Path, monkeypatch
 @pytest.mark.postgresql
 def test_a_server_that_ends_at_once_says_why(postgres: Postgres) -> None:
     taken = Postgres(postgres.folder.parent / "second", postgres.port)
-    with pytest.raises(ServerFailed, match=r"(?s)postgresql ended with status 1\n.*Address already in use"):
+    with pytest.raises(ServerFailed, match=r"(?s)postgresql ended with status 1; .*Address already in use"):
         taken.start()

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from threading import Event
@@ -183,7 +184,7 @@ class Server:
             else:
                 problem = f"ended with status {self._process.returncode}"
             self.kill()
-            raise ServerFailed("\n".join((f"{self.NAME} {problem}", *self.tail())))
+            raise ServerFailed("\n".join((f"{self.NAME} {problem}; {self.log} says at last:", *self.tail())))
 
     def stop(self) -> None:
         """End it in its own way; killed if that takes too long."""
@@ -329,7 +330,7 @@ class Postgres(Server):
         programs, data = find_postgres(), self.folder / "data"
         if not data.exists():
             password = self.folder / "password"
-            password.write_text(self._password, "utf-8")
+            write_private(password, self._password)
             if "user" in self.user():
                 os.chown(self.folder, self.user()["user"], self.user()["group"])
                 os.chown(password, self.user()["user"], self.user()["group"])
@@ -431,10 +432,11 @@ def start(names: Sequence[str], state: Path = STATE) -> int:
     """Start them for a developer, say where each is, and leave them running. Exit status."""
     if state.exists():
         known = json.loads(state.read_text("utf-8"))
-        if any(_ours(one["pid"], known["folder"]) for one in known["servers"].values()):
+        if any(_runs(one, known) for one in known["servers"].values()):
             print("These run already; `make services-stop` ends them.")
             _say(known)
             return 0
+        shutil.rmtree(known["folder"], ignore_errors=True)
     folder, started = new_folder(), dict[str, Server]()
     known = {"folder": str(folder), "servers": {}}
     try:
@@ -469,15 +471,14 @@ def stop(state: Path = STATE) -> int:
         print("No services run.")
         return 0
     known = json.loads(state.read_text("utf-8"))
-    waiting = {one["pid"]: one["signal"] for one in known["servers"].values()}
-    for pid, by in waiting.items():
-        if _ours(pid, known["folder"]):
-            os.kill(pid, by)
-    began = stopwatch()
-    while waiting := {pid: by for pid, by in waiting.items() if _ours(pid, known["folder"])}:
-        if stopwatch() - began > Server.STOP_WITHIN:
-            for pid in waiting:
-                os.kill(pid, signal.SIGKILL)
+    waiting = list(known["servers"].values())
+    began, told = stopwatch(), False
+    while waiting := [one for one in waiting if _runs(one, known)]:
+        late = stopwatch() - began > Server.STOP_WITHIN
+        for one in waiting if late or not told else ():
+            with suppress(ProcessLookupError):  # it has ended just now
+                os.kill(one["pid"], signal.SIGKILL if late else one["signal"])
+        told = True
         _moment.wait(0.05)
     shutil.rmtree(known["folder"], ignore_errors=True)
     state.unlink()
@@ -487,22 +488,21 @@ def stop(state: Path = STATE) -> int:
 
 def _say(known: Mapping[str, Any]) -> None:
     for name, one in known["servers"].items():
-        print(
-            f"{name:<11} {one['where']}\n{'':11} pid {one['pid']}, after {one['seconds']} s, log {one['log']}"
-        )
+        ended = "" if _runs(one, known) else ", HAS ENDED"
+        print(f"{name:<11} {one['where']}")
+        print(f"{'':<11} pid {one['pid']}{ended}, answered after {one['seconds']} s, log {one['log']}")
 
 
-def _ours(pid: int, folder: str) -> bool:
-    """Whether the process runs and is one of ours: its command names our folder. A pid is used again."""
+def _runs(one: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Whether the process runs and is ours: its command names our folder. Others get the same pid later."""
+    pid, folder = one["pid"], str(known["folder"])
     try:
         return folder in Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace")
     except OSError:  # it has ended, or this system has no /proc
         if Path("/proc/self").exists():
             return False
-    said = subprocess.run(
-        ["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return folder in said.stdout
+    command = ["ps", "-ww", "-o", "args=", "-p", str(pid)]
+    return folder in subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def main() -> int:
