@@ -265,13 +265,19 @@ class Watch(Generic[T]):
         return seen[1]
 
 
+def version_table(dialect: Dialect, migrations: Path) -> str:
+    """Where the form of the tables is noted: on a server, desk and registry may share a database."""
+    return "alembic_version" if dialect.name == "sqlite" else f"{migrations.parent.name}_version"
+
+
 def newest_form(engine: Engine, migrations: Path) -> bool:
     """Whether the tables have the newest form of the folder of migrations; only looks.
 
     Raises DatabaseTooNew, or as ``reading``.
     """
     with reading(engine) as connection:
-        form = MigrationContext.configure(connection).get_current_revision()
+        options = {"version_table": version_table(connection.dialect, migrations)}
+        form = MigrationContext.configure(connection, opts=options).get_current_revision()
     scripts = ScriptDirectory(str(migrations))
     if form not in {None, *(script.revision for script in scripts.walk_revisions())}:
         raise DatabaseTooNew(f"{engine.url.database} has tables of a newer Fenghuo ({form}): use that one")
@@ -287,6 +293,7 @@ def upgrade(engine: Engine, migrations: Path) -> None:
         config = Config()
         config.set_main_option("script_location", str(migrations).replace("%", "%%"))
         config.attributes["connection"] = connection
+        config.attributes["version_table"] = version_table(connection.dialect, migrations)
         command.upgrade(config, "head")
 
 

@@ -53,10 +53,12 @@ from alerting.store import (
 from alerting.tables import MIGRATIONS, metadata, upgrade
 from deploy.dev.services import Postgres
 from fenghuo.system_findings import TIERS
+from registry import store_tables as registry_tables
 from registry.clock import HOUR, MINUTE, SECOND
 from registry.database import _meaning as meaning
-from registry.database import open_database, reading, writing
+from registry.database import open_database, reading, version_table, writing
 from registry.model import Contact, Duty, Person
+from registry.store import RegistryStore
 from streams.finding import Ask, Finding, Ground, Phase, Tier, finding_id
 from tests.build import PointSpec, code, make_registry
 from tests.servers import new_database, running
@@ -525,7 +527,18 @@ def test_a_note_with_a_nul_is_refused_and_nothing_is_done(desk: Desk, engine: En
 def test_the_migrations_build_the_tables_that_the_code_uses(engine: Engine) -> None:
     upgrade(engine)  # once more changes nothing
     with reading(engine) as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        options = {"version_table": version_table(connection.dialect, MIGRATIONS)}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+def test_desk_and_registry_may_share_a_database(engine: Engine, desk: Desk) -> None:
+    registry_tables.upgrade(engine)
+    upgrade(engine)
+    assert registry_tables.newest_form(engine)
+    desk.round([message()], 7, T)
+    assert (absorbed(engine), RegistryStore(engine).newest()) == (7, 0)
 
 
 @only_sqlite

@@ -17,11 +17,11 @@ from sqlalchemy import Engine, event
 
 from registry import packed
 from registry.compile import compile_folder, compile_source
-from registry.database import DatabaseBusy, open_database
+from registry.database import DatabaseBusy, open_database, version_table
 from registry.exchange import Imported, differs, export_folder, import_folder
 from registry.mistakes import RegistryErrors
 from registry.store import TRIES, Change, Edit, Look, RegistryStore
-from registry.store_tables import metadata, upgrade
+from registry.store_tables import MIGRATIONS, metadata, upgrade
 from tests.build import code
 from tests.folders import write_registry
 from tests.servers import new_database
@@ -77,7 +77,10 @@ def refused(store: RegistryStore, *changes: Change) -> list[str]:
 def test_the_migrations_build_the_tables_that_the_code_uses(engine: Engine) -> None:
     upgrade(engine)  # once more changes nothing
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(
+            connection,
+            opts={"compare_type": True, "version_table": version_table(connection.dialect, MIGRATIONS)},
+        )
         assert compare_metadata(context, metadata) == []
 
 

@@ -8,6 +8,11 @@ connection = context.config.attributes.get("connection")
 if connection is None:  # "--sql": print the statements for another database
     context.configure(dialect_name=context.config.get_main_option("dialect"), target_metadata=metadata)
 else:
-    context.configure(connection=connection, target_metadata=metadata, transactional_ddl=True)
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        version_table=context.config.attributes["version_table"],
+        transactional_ddl=True,
+    )
 with context.begin_transaction():
     context.run_migrations()
