@@ -10,7 +10,6 @@ import msgspec
 from alerting.ladder import Ladder
 from alerting.lifecycle import REOPEN_WITHIN
 from alerting.words import moment
-from fenghuo.recovery import evaluate, reconfigure
 from ingest.journal import read, version_at
 from ingest.journal_file import first_offset, paths, query
 from ingest.readings import Round
@@ -21,6 +20,7 @@ from streams import configuration
 from streams.configuration import Configuration
 from streams.evaluator import Evaluator
 from streams.finding import Finding, Phase, Tier
+from streams.guard import evaluate, reconfigure
 from streams.rule_test import rings
 from streams.rulebook import Rulebook
 from streams.templates import strangers

@@ -29,7 +29,6 @@ from fenghuo.clock_socket import ControlledClock
 from fenghuo.disk import Disk
 from fenghuo.logs import configure
 from fenghuo.settings import Settings
-from fenghuo.system_findings import SystemFindings
 from fenghuo.unwritten import Unwritten
 from ingest.assemble import MEMORY, Assembler
 from ingest.collector import Collector, Message
@@ -43,6 +42,8 @@ from registry.model import Registry
 from streams import configuration
 from streams.configuration import Configuration
 from streams.finding import Finding, Phase
+from streams.guard import evaluate, reconfigure
+from streams.system_findings import SystemFindings
 
 HOUSEKEEPING = 0.25
 """Seconds of real time between two looks at what does not come through a socket."""
@@ -159,7 +160,7 @@ class Judge:
         stays = self._engine.configuration
         round_ = Round(self._now(), listening=False, version=stays.registry.version)
         if self._append([round_]):
-            self._engine, found, _ = recovery.reconfigure(self._engine, stays, round_)
+            self._engine, found, _ = reconfigure(self._engine, stays, round_)
             self._pending += found
 
     def _make_collector(self) -> Collector:
@@ -290,7 +291,7 @@ class Judge:
             self._write()  # a mark is owed where nothing else comes: there is nothing to wait for
 
     def _evaluate(self, round_: Round) -> None:
-        found, fault = recovery.evaluate(self._engine, round_)
+        found, fault = evaluate(self._engine, round_)
         if fault:
             found += self._engine_failed(round_.time, fault)
         self._unwritten.add(round_, found, apart=bool(fault))
@@ -508,7 +509,7 @@ class Judge:
         round_ = Round(now, self._listening(now), version=compiled.version)
         if not self._write() or not self._append([round_]):
             return
-        self._found(self._engine.reconfigure(coming, now, round_.listening))  # see recovery.reconfigure
+        self._found(self._engine.reconfigure(coming, now, round_.listening))  # see guard.reconfigure
         self._desk.set_registry(compiled)
         self._assembler.set_registry(compiled)
         self._values = None

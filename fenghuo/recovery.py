@@ -10,12 +10,12 @@ import structlog
 
 import registry.versions
 from ingest.journal import Journal, Lost, version_at
-from ingest.readings import Round
 from streams import configuration
 from streams.configuration import Configuration
 from streams.engine import SnapshotError
 from streams.evaluator import Evaluator
 from streams.finding import Finding, Phase
+from streams.guard import evaluate, reconfigure
 
 log = structlog.get_logger()
 
@@ -122,35 +122,6 @@ def _withdrawn(finding: Finding, engine: Evaluator) -> Finding:
         version=engine.registry.version,
         evidence=("history lost",),
     )
-
-
-def evaluate(engine: Evaluator, round_: Round) -> tuple[list[Finding], str]:
-    """What a round gives; and the engine's fault, if it failed over it.
-
-    What is left of a round on which the engine fails is left out, in life and in every replay alike: it will
-    be in the journal and acknowledged, and to stop over it at every start would leave all the others unguarded.
-    """
-    try:
-        return engine.apply(round_), ""
-    except Exception as error:
-        log.exception("round_not_judged", time=round_.time)
-        return engine.salvage(), f"{type(error).__name__}: {error}"
-
-
-def reconfigure(
-    engine: Evaluator, coming: Configuration, round_: Round
-) -> tuple[Evaluator, list[Finding], str]:
-    """The engine under another version, and what that gives; or as it was, and the fault for which it stays so.
-
-    Of a replay: in life the judge dies over such a version, and its next start leaves it out. That spares every
-    other edit the copy that is taken here.
-    """
-    was, before = engine.configuration, engine.snapshot()
-    try:
-        return engine, engine.reconfigure(coming, round_.time, round_.listening), ""
-    except Exception as error:
-        log.exception("version_not_in_force", version=coming.registry.version, time=round_.time)
-        return Evaluator.restore(was, before), [], f"{type(error).__name__}: {error}"
 
 
 def _version(folder: Path, offset: int, versions: Path) -> Configuration:

@@ -23,11 +23,11 @@ from fenghuo.anchor import shared_anchor
 from fenghuo.clock_socket import ClockLost, ControlledClock
 from fenghuo.logs import configure
 from fenghuo.settings import Settings
-from fenghuo.system_findings import SystemFindings
 from registry.clock import Clock, SystemClock, pause, stopwatch
 from registry.database import open_database, reading
 from registry.model import Registry
 from registry.store import RegistryStore
+from streams.system_findings import SystemFindings
 
 log = structlog.get_logger()
 
@@ -52,11 +52,11 @@ class Serving:
         self.settings = settings
         self.clock = clock
         self.registry = registry_in_force
-        self.database = open_database(settings.data / "desk.sqlite")
+        self.database = open_database(settings.desk_database)
         self.desk = Desk(self.database, self.registry)
         self._registry_database = open_database(settings.registry_database)
         self.store = RegistryStore(self._registry_database)
-        own = open_database(settings.data / "desk.sqlite")
+        own = open_database(settings.desk_database)
         self.sender = Sender(own, clock, open_channels(settings))
         self._own, self._own_desk = own, Desk(own, self.registry)
         self._system: SystemFindings | None = None  # None: what is open has yet to be read

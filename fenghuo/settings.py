@@ -17,6 +17,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from sqlalchemy import URL, make_url
 
 GiB = 1 << 30
 
@@ -82,6 +83,55 @@ class Channel(Strict):
     secret_env: str = ""
 
 
+class Database(Strict):
+    """A PostgreSQL database: the desk's, the registry's and the slots' tables are all in it."""
+
+    url: str  # postgresql://USER@HOST:PORT/NAME
+    password_file: Where | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _is_postgresql(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme != "postgresql" or not parts.hostname or not parts.username or len(parts.path) < 2:
+            raise ValueError("expected postgresql://USER@HOST:PORT/NAME")
+        if parts.password is not None:
+            raise ValueError(
+                "expected postgresql://USER@HOST:PORT/NAME without a password: it belongs in a `password_file` or "
+                "in FENGHUO_DATABASE_PASSWORD"
+            )
+        return url
+
+    @property
+    def address(self) -> URL:
+        """For SQLAlchemy, with the password; that of FENGHUO_DATABASE_PASSWORD comes first. Raises OSError."""
+        password = os.environ.get("FENGHUO_DATABASE_PASSWORD", "")
+        if not password and self.password_file is not None:
+            password = self.password_file.read_text("utf-8").strip()
+        return make_url(self.url).set(drivername="postgresql+psycopg", password=password or None)
+
+
+class Cluster(Strict):
+    """What all roles of a cluster share. What is said here of topics holds from their making on."""
+
+    kafka: str  # HOST:PORT, several with commas
+    database: Database
+    topics: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")] = (
+        "fenghuo"  # what their names begin with
+    )
+    slots: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Disjoint sets of enterprises: one MQTT session each, and one partition of the readings."""
+    shards: Annotated[int, Field(ge=1, le=256)] = 1
+    """Partitions of the findings: a cell of ``shard_level`` is in one of them."""
+    shard_level: str = "city"  # the level of the grid whose cells are judged apart by the compound rules
+    replicas: Annotated[int, Field(ge=1, le=7)] = 1  # of each partition, in Kafka
+    retention_hours: Annotated[float, Field(gt=0)] = 7 * 24  # of readings and findings
+    checkpoint: Annotated[float, Field(gt=0)] = 1.0  # seconds between two checkpoints of a worker
+    patience: Annotated[float, Field(ge=0)] = 2.0
+    """Seconds for which the compound rules wait for a partition that is behind the others."""
+    lease: Annotated[float, Field(ge=2)] = 5.0  # seconds after which a silent collector loses its slots
+
+
 class Settings(Strict):
     """All settings of `fenghuo serve`; every one has a default but the data folder."""
 
@@ -98,15 +148,21 @@ class Settings(Strict):
     journal_reserve: Annotated[int, Field(ge=0)] = 64 << 20
     in_flight: Annotated[int, Field(gt=0, lt=65536)] = 2000  # messages unacknowledged at most
     snapshot_every: Annotated[float, Field(gt=0)] = 60  # seconds
+    cluster: Cluster | None = None  # none: all of it on this machine, by `fenghuo serve`
 
     @property
     def journal(self) -> Path:
         return self.data / "journal"
 
     @property
-    def registry_database(self) -> Path:
+    def desk_database(self) -> Path | URL:
+        """Alerts, their steps, the outbox."""
+        return self.data / "desk.sqlite" if self.cluster is None else self.cluster.database.address
+
+    @property
+    def registry_database(self) -> Path | URL:
         """Who and what exists, and every edit of it."""
-        return self.data / "registry.sqlite"
+        return self.data / "registry.sqlite" if self.cluster is None else self.cluster.database.address
 
     @property
     def versions(self) -> Path:

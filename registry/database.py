@@ -57,7 +57,7 @@ AGAIN = 0.0003
 _moment = threading.Event()  # never set: a pause
 
 
-def open_database(where: Path | str, *, busy: float = 5.0, lasting: bool = True) -> Engine:
+def open_database(where: Path | str | URL, *, busy: float = 5.0, lasting: bool = True) -> Engine:
     """An engine on a database.
 
     Args:

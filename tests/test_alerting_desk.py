@@ -52,7 +52,6 @@ from alerting.store import (
 )
 from alerting.tables import MIGRATIONS, metadata, upgrade
 from deploy.dev.services import Postgres
-from fenghuo.system_findings import TIERS
 from registry import store_tables as registry_tables
 from registry.clock import HOUR, MINUTE, SECOND
 from registry.database import _meaning as meaning
@@ -60,6 +59,7 @@ from registry.database import open_database, reading, version_table, writing
 from registry.model import Contact, Duty, Person
 from registry.store import RegistryStore
 from streams.finding import Ask, Finding, Ground, Phase, Tier, finding_id
+from streams.system_findings import TIERS
 from tests.build import PointSpec, code, make_registry
 from tests.servers import new_database, running
 

@@ -17,11 +17,11 @@ from fenghuo import serving, status
 from fenghuo.serving import DEAD, LATELY, OFTEN, Serving, serve
 from fenghuo.settings import Settings
 from fenghuo.status import Status
-from fenghuo.system_findings import SystemFindings
 from ingest.broker import free_port
 from registry.clock import SystemClock
 from registry.database import open_database, reading, writing
 from streams.finding import Phase
+from streams.system_findings import SystemFindings
 from tests.build import PointSpec, make_registry
 
 NOW = 1_795_334_400_000_000  # 2026-11-22T08:00:00Z
