@@ -11,8 +11,8 @@ class Report(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
     source: "readings/3", the partition of readings that was judged; "compound/0", the compound rules of a partition of
         findings (this one), which follow what they stand on. offset: of the record that gave it, in that partition
-        (of compound rules: of `findings`), so a report that is told again is known by it.
-    time: the engine's, arrival, µs. asked: see ingest.topics.Entry; here it says that all that was asked before is told.
+        (of compound rules: of `findings`): a report that is told again is known by it.
+    time: the engine's, arrival, µs. asked: see ingest.topics.Entry; all asked before is told.
     version, edition: of registry and rulebook, where they took force in this round; else "" and 0.
     """
 
