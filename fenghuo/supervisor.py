@@ -6,22 +6,21 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Iterator, Mapping
 
 import structlog
 
-import registry.versions
 from alerting.tables import upgrade
 from fenghuo import status
 from fenghuo.anchor import VARIABLE
+from fenghuo.attempts import Attempts
+from fenghuo.compiler import Compiler, Local
 from fenghuo.settings import Broker, Settings
 from ingest.broker import (
     COLLECTOR,
     Account,
     BrokerFailed,
     Mosquitto,
-    PasswordsBroken,
     collector_account,
     die_with_parent,
     gateway_account,
@@ -31,19 +30,10 @@ from ingest.broker import (
 from ingest.demo_broker import Iotcore, embedded
 from ingest.journal import Journal, JournalUnwritable
 from ingest.reserve import share
-from registry import store_tables
 from registry.clock import Anchor, SystemClock, stopwatch
-from registry.compile import compile_source
 from registry.database import DatabaseError, open_database
-from registry.exchange import differs, import_folder
-from registry.mistakes import Mistake, RegistryErrors
 from registry.model import Registry
-from registry.store import RegistryStore
-from streams import configuration
-from streams.rulebook import Rulebook
-from streams.rulebook_file import SHIPPED
-from streams.rulebook_file import read as read_rulebook
-from streams.templates import strangers
+from registry.versions import NoSuchVersion
 
 WATCH = 0.25
 """Seconds of real time between two looks at children and registry."""
@@ -57,20 +47,10 @@ HUNG = 60.0
 BROKER_AGAIN = 2.0
 """Seconds before a broker that ended or did not start is started again."""
 
-TRY_AGAIN = 2.0
-"""Seconds before something that the machine refused, such as a write to a full disk, is tried again."""
-
 GRACE = 15.0
 """Seconds that a process is given to end by itself."""
 
 log = structlog.get_logger()
-
-Written: TypeAlias = tuple[tuple[str, int, int], ...]
-"""(path, time of change, size) of files."""
-
-
-class NoRegistry(LookupError):
-    """The registry is empty, and no folder is named that would fill it."""
 
 
 class Child:
@@ -149,14 +129,14 @@ class Supervisor:
         self._saved: int | None = None  # process id of the broker that has saved our session
         last_time = self._last_time()  # first: where another holds the journal, nothing of its is touched
         anchor = Anchor.drop(last_time)
-        self._engine = open_database(settings.registry_database)
-        self._store = RegistryStore(self._engine)
-        self._seen = self._written()
-        self._tried = (-1, self._seen)
-        self._filled = False
-        self._registry: Registry
-        self._compiled = -1  # the edit that the registry in hand was compiled of
-        self._begin(SystemClock(anchor).now())
+        self._compiler = Compiler(
+            settings,
+            open_database(settings.registry_database),
+            Local(settings.versions),
+            watched=[settings.passwords],
+            taking_force=self._taking_force,
+        )
+        self._compiler.begin(SystemClock(anchor).now())
         database = open_database(settings.data / "desk.sqlite")
         upgrade(database)
         database.dispose()
@@ -164,9 +144,9 @@ class Supervisor:
         environment |= {"OPENBLAS_NUM_THREADS": "1"}  # we have no linear algebra, and its threads cost memory
         secret: dict[str, str] = {}
         if settings.broker is None:
-            place = (settings.data / "broker", settings.broker_port, self._accounts(self._registry))
+            place = (settings.data / "broker", settings.broker_port, self._accounts(self._compiler.registry))
             self._broker = embedded(*place) if settings.clock else Mosquitto(*place)
-            secret["FENGHUO_BROKER_PASSWORD"] = self._passwords(self._registry)[COLLECTOR]
+            secret["FENGHUO_BROKER_PASSWORD"] = self._passwords(self._compiler.registry)[COLLECTOR]
             url = f"mqtt://127.0.0.1:{settings.broker_port}"
             settings = settings.model_copy(update={"broker": Broker(url=url, user=COLLECTOR)})
         run = settings.data / "run.json"
@@ -177,20 +157,20 @@ class Supervisor:
         ]
         self._stale = self._heard = self._said()
         self._heard_at = stopwatch()
-        self._failed: dict[str, tuple[str, float]] = {}  # by name of the work: why, and when to try again
+        self._attempts = Attempts("supervisor", OSError, DatabaseError, NoSuchVersion)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep everything alive until ``stop`` is set; then end it in the order in which readings flow."""
-        comparing = asyncio.create_task(asyncio.to_thread(self._compare_folder))
+        comparing = asyncio.create_task(asyncio.to_thread(self._compiler.compare_folder))
         following = asyncio.create_task(self._follow(stop))
         try:
             while not stop.is_set() and not following.done():
-                self._attempt("broker", self._keep_broker)
+                self._attempts.attempt("broker", self._keep_broker)
                 for child in self.children:
-                    self._attempt(child.name, child.keep)
-                self._attempt("watch", self._watch_judge)
-                self._attempt("session", self._save_session)
-                self._attempt("log", self._trim_log)
+                    self._attempts.attempt(child.name, child.keep)
+                self._attempts.attempt("watch", self._watch_judge)
+                self._attempts.attempt("session", self._save_session)
+                self._attempts.attempt("log", self._trim_log)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), WATCH)
         finally:
@@ -205,25 +185,9 @@ class Supervisor:
     async def _follow(self, stop: asyncio.Event) -> None:
         """Edits, beside all else: a judge that dies while a city is compiled is started at once."""
         while not stop.is_set():
-            await asyncio.to_thread(self._attempt, "registry", self._follow_registry)
+            await asyncio.to_thread(self._attempts.attempt, "registry", self._compiler.follow)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), WATCH)
-
-    def _attempt(self, name: str, work: Callable[[], None]) -> None:
-        """Do it; what fails is tried again a moment later, and logged when the reason changes."""
-        why, again = self._failed.get(name, ("", 0.0))
-        if stopwatch() < again:
-            return
-        try:
-            work()
-        except (OSError, DatabaseError, registry.versions.NoSuchVersion) as error:
-            if str(error) != why:
-                log.error("supervisor_failed", at=name, why=str(error))
-            self._failed[name] = (str(error), stopwatch() + TRY_AGAIN)
-        else:
-            if why:
-                log.info("supervisor_goes_on", at=name)
-            self._failed.pop(name, None)
 
     def _keep_broker(self) -> None:
         if isinstance(self._broker, Mosquitto) and self._broker.unsaved:
@@ -289,150 +253,15 @@ class Supervisor:
             said = status.read(self._settings.status)
             return said.time if said is not None else 0
 
-    def _compile(self) -> None:
-        """Compile the registry; nothing of it is wanted before all that hangs on it is known to be right.
-
-        Where the rulebook is wrong, or lacks what points name, the registry's edits take force with the rulebook
-        that is in force. Points that name a template which that has not are judged as others of their kind: one
-        slip does not hold up the edits of all others. Raises RegistryErrors with all of these, all the same.
-        """
-        before = self._rulebook_in_force()
-        mistakes: list[Mistake] = []
-        try:
-            rulebook = read_rulebook(self._settings.rulebook or SHIPPED)
-        except RegistryErrors as error:
-            if before is None:
-                raise
-            mistakes, rulebook = [*error.mistakes], before
-        newest = self._store.newest()
-        compiled = compile_source(self._store.load()) if newest != self._compiled else self._registry
-        strange = strangers(compiled, rulebook)
-        if before is None and strange:
-            raise RegistryErrors(strange)
-        if before is not None and len(fewer := strangers(compiled, before)) < len(strange):
-            rulebook, mistakes, strange = before, [*mistakes, *strange], fewer
-        mistakes += strange
+    @contextlib.contextmanager
+    def _taking_force(self, compiled: Registry) -> Iterator[None]:
+        """The broker lets in the gateways of the registry that takes force."""
         accounts = self._accounts(compiled) if self._broker is not None else ()
-        version = configuration.save(self._settings.versions, compiled, rulebook)
-        registry.versions.want(self._settings.versions, version)
-        self._registry, self._compiled = compiled, newest
+        yield
         if self._broker is not None:
             with self._broker_lock:
                 self._broker.accounts = accounts
                 self._broker.write()
-        if mistakes:
-            raise RegistryErrors(mistakes)
-        self._settings.refused.unlink(missing_ok=True)
-
-    def _rulebook_in_force(self) -> Rulebook | None:
-        wanted = registry.versions.wanted(self._settings.versions)
-        try:
-            return configuration.load_rulebook(self._settings.versions, wanted) if wanted else None
-        except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion):  # of another Fenghuo
-            return None
-
-    def _begin(self, now: int) -> None:
-        """With the version that was in force; the registry is compiled here only where there is none."""
-        before = self._in_force()
-        try:
-            store_tables.upgrade(self._engine)
-            self._fill(now)
-            if before is None:
-                newest = self._store.newest()
-                self._compile()
-                self._tried = (newest, self._seen)
-        except (RegistryErrors, NoRegistry, DatabaseError) as error:
-            if before is None:
-                raise
-            self._refuse(str(error))
-        if before is not None:
-            self._registry = before
-
-    def _in_force(self) -> Registry | None:
-        """What an earlier run left in force; None if there is none, or none that this Fenghuo can read."""
-        wanted = registry.versions.wanted(self._settings.versions)
-        if wanted is None:
-            return None
-        try:
-            return configuration.load(self._settings.versions, wanted).registry
-        except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion) as error:
-            log.warning("version_not_usable", why=str(error))
-            return None
-
-    def _refuse(self, mistakes: str) -> None:
-        log.error("registry_refused", mistakes=mistakes.splitlines())
-        fresh = self._settings.refused.with_suffix(".new")
-        fresh.write_text(mistakes, "utf-8")
-        fresh.replace(self._settings.refused)  # the judge may be reading it
-
-    def _fill(self, now: int) -> None:
-        """An empty registry takes what the folder says that the settings name; later it is not looked at."""
-        folder = self._settings.registry
-        if self._store.newest():
-            return
-        if folder is None:
-            raise NoRegistry(
-                "the registry is empty: give --registry FOLDER, or use `fenghuo registry import FOLDER --data "
-                f"{self._settings.data}`"
-            )
-        import_folder(
-            self._store, folder, who="serve", why="first start", now=now, origin="serve", replace=True
-        )
-        self._filled = True
-        log.info("registry_imported", folder=str(folder))
-
-    def _compare_folder(self) -> None:
-        """Say it if the folder that the settings name says something else than the registry."""
-        if self._settings.registry is None or self._filled:
-            return
-        try:
-            if not differs(self._store, self._settings.registry):
-                return
-        except (OSError, DatabaseError, RegistryErrors) as error:
-            log.warning("registry_folder_not_read", why=str(error).splitlines()[0])
-        except Exception as error:
-            log.error("registry_folder_not_compared", exc_info=error)
-        else:
-            log.warning("registry_folder_differs", folder=str(self._settings.registry), use="the database")
-
-    def _follow_registry(self) -> None:
-        """Compile anew after an edit, and when passwords or rulebook have changed and then stood still."""
-        seen = self._written()
-        settled, self._seen = seen == self._seen, seen
-        newest = self._store.newest()
-        if not settled or (newest, seen) == self._tried:
-            return
-        begun = stopwatch()
-        try:
-            self._compile()
-        except (RegistryErrors, PasswordsBroken) as error:
-            self._refuse(str(error))
-        except (OSError, DatabaseError, registry.versions.NoSuchVersion):
-            raise  # the machine's fault: tried again
-        except Exception as error:  # a fault of ours is told; the version in force goes on
-            log.error("registry_failed", exc_info=error)
-            self._refuse(f"{type(error).__name__}: {error}")
-        else:
-            log.info(
-                "registry_compiled",
-                version=self._registry.version,
-                edit=newest,
-                seconds=round(stopwatch() - begun, 2),
-            )
-        self._tried = (newest, seen)
-
-    def _written(self) -> Written:
-        """Differs when the file of passwords or the rulebook was changed."""
-        rulebook = self._settings.rulebook
-        files = [self._settings.passwords]
-        if rulebook is not None:
-            files += [rulebook, *sorted(rulebook.glob("*.yaml"))]
-        found = []
-        for path in files:
-            with contextlib.suppress(FileNotFoundError):  # not there, or removed while we looked
-                entry = path.stat()
-                found.append((str(path), entry.st_mtime_ns, entry.st_size))
-        return tuple(found)
 
     def _passwords(self, compiled: Registry) -> dict[str, str]:
         gateways = [gateway_user(gateway.enterprise, gateway.id) for gateway in compiled.gateways]

@@ -13,7 +13,18 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, ClauseElement, Connection, Dialect, Engine, Insert, Update, create_engine, event
+from sqlalchemy import (
+    URL,
+    ClauseElement,
+    Connection,
+    Dialect,
+    Engine,
+    Insert,
+    Update,
+    create_engine,
+    event,
+    text,
+)
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
@@ -154,6 +165,15 @@ def reading(engine: Engine) -> Iterator[Connection]:
         raise _meaning(error, engine.dialect.loaded_dbapi) from error
 
 
+@contextmanager
+def understood(engine: Engine) -> Iterator[None]:
+    """Around work on a connection that outlives the block: raises DatabaseBusy, DatabaseUnwritable, as ``writing``."""
+    try:
+        yield
+    except (DBAPIError, NoConnection, engine.dialect.loaded_dbapi.Error) as error:
+        raise _meaning(error, engine.dialect.loaded_dbapi) from error
+
+
 # What a round of the desk does goes straight to the driver, within `writing`: SQLAlchemy words a statement,
 # once for each database, and sees nothing of the plain values. That takes a third off a round of one alert.
 
@@ -284,12 +304,18 @@ def newest_form(engine: Engine, migrations: Path) -> bool:
     return form == scripts.get_current_head()
 
 
+_MIGRATING = text("SELECT pg_advisory_xact_lock(3, 0)")
+"""Of several processes that start at once, one makes the tables, and the others find them."""
+
+
 def upgrade(engine: Engine, migrations: Path) -> None:
     """Bring the tables to the newest form by the folder of migrations, in one transaction; only looks if they
     have it. Raises DatabaseTooNew, or as ``writing``."""
     if newest_form(engine, migrations):
         return
     with writing(engine) as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(_MIGRATING)
         config = Config()
         config.set_main_option("script_location", str(migrations).replace("%", "%%"))
         config.attributes["connection"] = connection

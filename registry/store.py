@@ -240,6 +240,11 @@ class RegistryStore:
         """The number of the newest edit; 0 if the registry is empty. To ask again costs microseconds."""
         return self._watch.look()
 
+    @property
+    def loaded(self) -> int:
+        """The number of the newest edit in what was loaded last; 0 if nothing was."""
+        return self._loaded[0] if self._loaded is not None else 0
+
     def load(self) -> Source:
         """All of it, checked; what is known to be as it was when it was loaded last is not read again.
 

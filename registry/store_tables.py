@@ -1,8 +1,21 @@
-"""The registry's tables: records, edits and what each of them changed. The migrations build the same."""
+"""The registry's tables: records, edits, what each of them changed, and compiled versions. The migrations build the
+same."""
 
 from pathlib import Path
 
-from sqlalchemy import BigInteger, Column, Engine, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Engine,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
 from registry import database
 
@@ -45,6 +58,28 @@ changes = Table(
     Index("changes_record", "kind", "key"),
     Index("changes_enterprise", "enterprise"),
     comment="what each edit changed; never changed themselves",
+)
+
+version_parts = Table(
+    "version_parts",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("kind", String(16), primary_key=True, comment="ending of its file: '.registry', '.rulebook'"),
+    Column("content", LargeBinary, nullable=False, comment="as in its file, compressed"),
+    Column("saved", BigInteger, nullable=False, comment="when it was published last, µs"),
+    comment="compiled versions that several machines share",
+)
+
+wanted_versions = Table(
+    "wanted_versions",
+    metadata,
+    Column("edition", Integer, primary_key=True, autoincrement=False, comment="1, 2, 3 ..."),
+    Column("version", String(80), nullable=False),
+    Column(
+        "edit", Integer, nullable=False, comment="of the registry's edits, the newest that it was compiled of"
+    ),
+    Column("since", BigInteger, nullable=False, comment="µs"),
+    comment="which version was to take force, and when; the last is wanted now",
 )
 
 

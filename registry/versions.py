@@ -2,7 +2,8 @@
 
 A version is named after its parts, "REGISTRY.RULEBOOK", each a digest of what it says; so a change of one leaves the
 file of the other as it is. The registry's part is read here, the rulebook's in streams/configuration.py.
-One process writes (the supervisor); any may read, and the judge discards.
+One process writes (the supervisor); any may read, and the judge discards. In a cluster each machine's folder holds
+copies of what is in the database (registry/shared_versions.py); there any process writes what it lacks.
 """
 
 import fcntl
@@ -58,6 +59,11 @@ def load(folder: Path, version: str, like: Registry | None = None) -> Registry:
     return replace(registry, version=version)
 
 
+def kinds(version: str) -> tuple[str, ...]:
+    """The kinds of the parts that a version has."""
+    return tuple(kind for kind in (REGISTRY, RULEBOOK) if kind == REGISTRY or part(version, kind))
+
+
 def part(version: str, kind: str) -> str:
     """The name of a part in a version's name; "" if the version has no such part."""
     registry, _, rulebook = version.partition(".")
@@ -74,13 +80,21 @@ def save_part(folder: Path, name: str, kind: str, content: bytes) -> None:
 
 def load_part(folder: Path, version: str, kind: str) -> bytes:
     """What was saved of this part of a version. Raises NoSuchVersion, BrokenVersion, or OSError."""
-    path = _path(folder, part(version, kind), kind)
-    try:
-        return zstandard.ZstdDecompressor().decompress(path.read_bytes())
-    except FileNotFoundError:
-        raise NoSuchVersion(f"{folder} has no {kind[1:]} of version {version}") from None
-    except zstandard.ZstdError as error:
-        raise BrokenVersion(f"{path}: {error}") from error
+    return _opened(folder, version, kind)[1]
+
+
+def copy_out(folder: Path, version: str, kind: str) -> bytes:
+    """The file of this part, as it is kept. Raises NoSuchVersion, BrokenVersion, or OSError."""
+    return _opened(folder, version, kind)[0]
+
+
+def copy_in(folder: Path, name: str, kind: str, content: bytes) -> None:
+    """Make durable what :meth:`copy_out` gave of another folder. Raises BrokenVersion (nothing is done), or OSError."""
+    path = _path(folder, name, kind)
+    _decompressed(path, content)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder, fcntl.LOCK_EX):
+        _write(path, content)
 
 
 def present(folder: Path, kind: str = REGISTRY) -> set[str]:
@@ -113,9 +127,8 @@ def discard_all_but(folder: Path, keep: Collection[str]) -> set[str]:
 
 def want(folder: Path, version: str) -> None:
     """Note durably which version should take force next. Raises NoSuchVersion, or OSError."""
-    for kind in (REGISTRY, RULEBOOK):
-        name = part(version, kind)
-        if (name or kind == REGISTRY) and not _path(folder, name, kind).exists():
+    for kind in kinds(version):
+        if not _path(folder, part(version, kind), kind).exists():
             raise NoSuchVersion(f"{folder} has no {kind[1:]} of version {version}")
     _write(folder / _WANTED, version.encode())
 
@@ -126,6 +139,23 @@ def wanted(folder: Path) -> str | None:
         return (folder / _WANTED).read_text("ascii")
     except FileNotFoundError:
         return None
+
+
+def _opened(folder: Path, version: str, kind: str) -> tuple[bytes, bytes]:
+    """A part as its file has it, and as it was saved."""
+    path = _path(folder, part(version, kind), kind)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise NoSuchVersion(f"{folder} has no {kind[1:]} of version {version}") from None
+    return content, _decompressed(path, content)
+
+
+def _decompressed(path: Path, content: bytes) -> bytes:
+    try:
+        return zstandard.ZstdDecompressor().decompress(content)
+    except zstandard.ZstdError as error:
+        raise BrokenVersion(f"{path}: {error}") from error
 
 
 @contextmanager

@@ -12,9 +12,11 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from fenghuo import settings, status, supervisor
+from fenghuo import attempts, compiler, settings, status, supervisor
+from fenghuo.attempts import Attempts
+from fenghuo.compiler import NoRegistry
 from fenghuo.settings import Settings
-from fenghuo.supervisor import Child, NoRegistry, Supervisor
+from fenghuo.supervisor import Child, Supervisor
 from ingest.broker import Mosquitto, free_port
 from ingest.journal import Journal, JournalLocked
 from registry import versions
@@ -32,7 +34,8 @@ from tests.test_commands import said_at
 @pytest.fixture(autouse=True)
 def fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """A logger that has been used by another test goes on as it was set up there."""
-    monkeypatch.setattr(supervisor, "log", structlog.get_logger())
+    for module in (attempts, compiler, supervisor):
+        monkeypatch.setattr(module, "log", structlog.get_logger())
 
 
 def chosen(folder: Path, **given: Any) -> Settings:
@@ -57,8 +60,8 @@ def rename(mine: Settings, name: str) -> str:
 
 def follow(watching: Supervisor) -> None:
     """Two looks: the file of passwords has stood still between them."""
-    watching._follow_registry()
-    watching._follow_registry()
+    watching._compiler.follow()
+    watching._compiler.follow()
 
 
 def wanted(mine: Settings) -> str:
@@ -109,7 +112,7 @@ def test_a_process_that_dies_while_a_registry_is_compiled_is_started_at_once(
         compiling.set()
         compiled.wait(30)
 
-    monkeypatch.setattr(watching, "_compile", compile_for_long)
+    monkeypatch.setattr(watching._compiler, "compile", compile_for_long)
     rename(mine, "another")
 
     async def story() -> None:
@@ -153,7 +156,7 @@ def test_a_fault_of_ours_in_an_edit_leaves_the_version_in_force(
 
     rename(mine, "edited")
     with monkeypatch.context() as patch, capture_logs() as logs:
-        patch.setattr(supervisor, "compile_source", fail)
+        patch.setattr(compiler, "compile_source", fail)
         follow(watching)
         follow(watching)
     assert [log["event"] for log in logs] == ["registry_failed", "registry_refused"], "said once"
@@ -183,11 +186,9 @@ def test_a_slip_in_the_file_of_passwords_leaves_the_version_in_force_until_it_is
     assert not mine.refused.exists()
 
 
-def test_what_the_disk_refuses_is_said_when_the_reason_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    watching = Supervisor(chosen(tmp_path))
-    monkeypatch.setattr(supervisor, "TRY_AGAIN", 0)
+def test_what_the_disk_refuses_is_said_when_the_reason_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempting = Attempts("supervisor", OSError)
+    monkeypatch.setattr(attempts, "TRY_AGAIN", 0)
     reasons = ["disk full", "disk full", "not permitted", "not permitted", "", "", "disk full"]
 
     def work() -> None:
@@ -196,17 +197,17 @@ def test_what_the_disk_refuses_is_said_when_the_reason_changes(
 
     with capture_logs() as logs:
         while reasons:
-            watching._attempt("work", work)
+            attempting.attempt("work", work)
     assert [log.get("why", log["event"]) for log in logs] == [
         "disk full",
         "not permitted",
         "supervisor_goes_on",
         "disk full",
     ]
-    monkeypatch.setattr(supervisor, "TRY_AGAIN", 1000)
+    monkeypatch.setattr(attempts, "TRY_AGAIN", 1000)
     reasons = ["disk full", "never asked"]
-    watching._attempt("work", work)
-    watching._attempt("work", work)
+    attempting.attempt("work", work)
+    attempting.attempt("work", work)
     assert reasons == ["never asked"]
 
 
@@ -250,13 +251,13 @@ def test_an_empty_registry_takes_the_folder_and_later_does_not_look_at_it(tmp_pa
     with capture_logs() as logs:
         again = Supervisor(mine)
         follow(again)
-        again._compare_folder()
+        again._compiler.compare_folder()
     assert in_force(mine) == (edited, "li: edited"), "the folder still says what it said at first"
     assert [log["event"] for log in logs] == ["registry_compiled", "registry_folder_differs"]
     assert first != edited
     assert rename(mine, "第1厂") == first
     with capture_logs() as logs:
-        Supervisor(mine)._compare_folder()
+        Supervisor(mine)._compiler.compare_folder()
     assert logs == []
 
 
@@ -266,7 +267,7 @@ def test_an_empty_registry_without_a_folder_is_said_and_one_with_content_needs_n
     with pytest.raises(NoRegistry, match="registry import"):
         Supervisor(without)
     Supervisor(mine)
-    assert Supervisor(without)._registry.version == versions.wanted(mine.versions)
+    assert Supervisor(without)._compiler.registry.version == versions.wanted(mine.versions)
 
 
 def test_a_registry_that_has_mistakes_or_cannot_be_read_leaves_the_version_that_was(
@@ -281,7 +282,7 @@ def test_a_registry_that_has_mistakes_or_cannot_be_read_leaves_the_version_that_
         connection.execute(records.update().where(records.c.kind == "point").values(body='{"point": "P"}'))
     watching = Supervisor(mine)
     follow(watching)
-    assert watching._registry.version == before
+    assert watching._compiler.registry.version == before
     assert "point: is empty" not in mine.refused.read_text("utf-8")
     assert "gateway: is empty" in mine.refused.read_text("utf-8")
     [file] = mine.versions.glob("*.registry")
@@ -292,7 +293,7 @@ def test_a_registry_that_has_mistakes_or_cannot_be_read_leaves_the_version_that_
     file.write_bytes(good)
     monkeypatch.setattr(supervisor, "open_database", partial(open_database, busy=0.01))
     with writing(engine):  # by an import, say
-        assert Supervisor(mine)._registry.version == before
+        assert Supervisor(mine)._compiler.registry.version == before
     engine.dispose()
 
 
@@ -326,7 +327,7 @@ def test_a_broken_rulebook_is_refused_and_holds_up_no_edit_of_the_registry(tmp_p
     book.write_text("tiers: {HH: V}\nnonsense: 1\n", "utf-8")
     edited = rename(mine, "another name")
     for _ in range(2):  # it has to stand still between two looks
-        ours._follow_registry()
+        ours._compiler.follow()
     assert versions.wanted(mine.versions) == f"{edited}.{rules}"
     said = mine.refused.read_text("utf-8")
     assert "nonsense" in said
@@ -351,7 +352,7 @@ def test_a_template_that_the_rulebook_does_not_have_is_told_and_holds_up_no_edit
     assert set(in_force.points.template) == {""}, "judged as others of its kind"
     book = tmp_path / "rulebook.yaml"
     book.write_text("nonsense: 1\n", "utf-8")
-    Supervisor(mine.model_copy(update={"rulebook": book}))._follow_registry()
+    Supervisor(mine.model_copy(update={"rulebook": book}))._compiler.follow()
     said = mine.refused.read_text("utf-8")
     assert "combustible_gas.tunel" in said
     assert "nonsense" in said
