@@ -84,6 +84,22 @@ def collector_account(password: str) -> Account:
     return Account(COLLECTOR, password, publish=(ECHO_TOPIC,), receive=("fenghuo/v1/#",))
 
 
+def slot_user(user: str, slot: int) -> str:
+    """Under whose name, and so client id, the collector of a cluster's slot speaks to the broker."""
+    return f"{user}-{slot}"
+
+
+def slot_accounts(password: str, slots: int, user: str = COLLECTOR) -> list[Account]:
+    """What the collectors of a cluster need: each slot's session has an account of its own."""
+    users = [slot_user(user, slot) for slot in range(slots)]
+    return [Account(name, password, publish=(echo_topic(name),), receive=("fenghuo/v1/#",)) for name in users]
+
+
+def echo_topic(client: str) -> str:
+    """The echo topic of one of several collectors: what it would hear of another's says nothing."""
+    return f"{ECHO_TOPIC}/{client}"
+
+
 def passwords(path: Path, users: Iterable[str], before: Mapping[str, str] | None = None) -> dict[str, str]:
     """A password for each user: those in the file, else those they had ``before``, else new ones (192 random
     bits): a file that was deleted or cut short locks nobody out.

@@ -10,9 +10,9 @@ import secrets
 import socket
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
-from typing import Any
+from typing import Any, TypeVar
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -21,14 +21,22 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from ingest.broker import COLLECTOR, ECHO_TOPIC
+from ingest.broker import COLLECTOR, ECHO_TOPIC, echo_topic
 from ingest.message import Message
 from registry.clock import stopwatch
 
 __all__ = ["Backlog", "Collector", "Message"]
 
-READINGS = "fenghuo/v1/+/+/readings"
-STATUS = "fenghuo/v1/+/+/status"
+READINGS = "fenghuo/v1/{enterprise}/+/readings"
+STATUS = "fenghuo/v1/{enterprise}/+/status"
+
+FILTERS = 500
+"""Topic filters in a packet at most: brokers bound the size of one."""
+
+ONCE = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+NEVER = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+
+T = TypeVar("T")
 
 OVERHEAD = 100
 """Bytes of memory that a message takes beside topic and payload: an empty one is not free."""
@@ -140,13 +148,18 @@ class Collector:
     Args:
         host, port: the broker.
         user, password: our account there; the user's name is also our client id, and so our session's.
+        client: another client id, of a session that passes from process to process. When a connection ends, another
+            may have taken it over (not every broker says so): we stay away until ``resume``. It has an echo topic of
+            its own (ingest.broker.echo_topic).
+        enterprises: whom to hear; None: all.
         in_flight: messages that the broker may send us before we have acknowledged any.
         batch_bytes: bytes of memory, roughly, that messages may take before reading pauses until ``take``.
 
     Use from one thread. A turn of the owner's loop: wait until ``fileno`` is readable (or writable, if
     ``wants_write``) or a quarter of a second is over; ``service``; ``take``; make what was taken
     durable; ``acknowledge`` in the same order. What is never acknowledged is sent again after a reconnect, flagged
-    ``dup``. ``counts`` counts what happened; ``problem`` says why there is no connection.
+    ``dup``. ``counts`` counts what happened; ``problem`` says why there is no connection; ``yielded``
+    that we stay away.
     """
 
     KEEPALIVE = 60  # seconds
@@ -160,11 +173,19 @@ class Collector:
         *,
         user: str = COLLECTOR,
         password: str = "",
+        client: str | None = None,
+        enterprises: Iterable[str] | None = None,
         in_flight: int = 2000,
         batch_bytes: int = 16 * 1024 * 1024,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.problem = "not connected yet"
+        self.yielded = False
+        self._passes = client is not None
+        self._echo_topic = ECHO_TOPIC if client is None else echo_topic(client)
+        self._enterprises = ["+"] if enterprises is None else list(dict.fromkeys(enterprises))
+        self._asked: dict[int, int] = {}  # packet id of a subscription under way: filters in it
+        self._settling = 0  # the packet after whose answer we have subscribed to all
         self._in_flight = in_flight
         self._batch_bytes = batch_bytes
         self._state = _State.DOWN
@@ -181,7 +202,7 @@ class Collector:
         self._tried = False
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
-        self._client = self._make_client(host, port, user, password)
+        self._client = self._make_client(host, port, user, password, client or user)
 
     # -- for the owner's loop ------------------------------------------------------------------
 
@@ -200,7 +221,7 @@ class Collector:
 
         ``now`` is not used: whether we keep up is a matter of real time, under any clock.
         """
-        return self.connected and self._backlog.caught_up(stopwatch())
+        return self.connected and not self._asked and self._backlog.caught_up(stopwatch())
 
     def has_read(self, number: int) -> bool:
         """Whether ``take`` has given, or gives next, all that the broker held when this number was first
@@ -220,14 +241,14 @@ class Collector:
         at = stopwatch()
         if self._state is _State.CONNECTING:
             self._finish_connecting(at)
-        elif self._state is _State.DOWN and at >= self._attempt_at:
+        elif self._state is _State.DOWN and at >= self._attempt_at and not self.yielded:
             self._begin_connecting()
         if self._socket() is None:
             return
         self._client.loop_misc()
         self._read()
         if self._state is _State.UP and (token := self._backlog.due(at)) is not None:
-            self._client.publish(ECHO_TOPIC, token, qos=1)
+            self._client.publish(self._echo_topic, token, qos=1)
         self._write()
 
     def take(self) -> list[Message]:
@@ -247,6 +268,23 @@ class Collector:
                 self._acknowledge_echo(1)
         self._write()
 
+    def set_enterprises(self, enterprises: Iterable[str]) -> None:
+        """Hear these from now on, and no others; not for a collector that hears all."""
+        before, self._enterprises = self._enterprises, list(dict.fromkeys(enterprises))
+        if self._state is not _State.UP and not self._asked:
+            return  # once it is connected, it subscribes to all of them
+        kept = set(self._enterprises)
+        gone = [form.format(enterprise=e) for e in before if e not in kept for form in (READINGS, STATUS)]
+        for filters in _chunks(gone):
+            self._client.unsubscribe(filters)
+        known = set(before)
+        self._subscribe(_filters(e for e in self._enterprises if e not in known))
+        self._write()
+
+    def resume(self) -> None:
+        """Connect again: the session is known to be still ours."""
+        self.yielded = False
+
     def close(self) -> None:
         """Leave; the broker keeps the session and what is not acknowledged."""
         if self._thread is not None:
@@ -261,10 +299,10 @@ class Collector:
 
     # -- connecting ----------------------------------------------------------------------------
 
-    def _make_client(self, host: str, port: int, user: str, password: str) -> _Client:
+    def _make_client(self, host: str, port: int, user: str, password: str, client_id: str) -> _Client:
         client = _Client(
             CallbackAPIVersion.VERSION2,
-            client_id=user,
+            client_id=client_id,
             protocol=MQTTProtocolVersion.MQTTv5,
             manual_ack=True,
         )
@@ -319,6 +357,7 @@ class Collector:
     def _down(self, why: str) -> None:
         """No connection; try again after a pause that doubles."""
         self.counts["disconnected" if self._state is _State.UP else "connect_failed"] += 1
+        self.yielded = self._passes and self._state is not _State.CONNECTING
         self._state = _State.DOWN
         self._connection += 1
         self._tried = True
@@ -328,6 +367,7 @@ class Collector:
         self._arrived.clear()  # not taken, so not acknowledged: the broker sends it again
         self._arrived_bytes = self._unacknowledged = 0
         self._echoes.clear()
+        self._asked.clear()
 
     def _on_connect(
         self, client: Client, _: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
@@ -337,19 +377,33 @@ class Collector:
             return
         self.counts["connected" if flags.session_present else "connected_anew"] += 1
         self._backlog.connected(stopwatch())
-        once = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-        never = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
-        client.subscribe([(READINGS, never), (STATUS, once), (ECHO_TOPIC, never)])
+        self._settling = self._subscribe([*_filters(self._enterprises), (self._echo_topic, NEVER)])
+
+    def _subscribe(self, filters: list[tuple[str, SubscribeOptions]]) -> int:
+        """Ask for these, a packet after another; the last one's id."""
+        mid = 0
+        for chunk in _chunks(filters):
+            _, asked = self._client.subscribe(chunk)
+            mid = asked or 0
+            self._asked[mid] = len(chunk)
+        return mid
 
     def _on_subscribe(
         self, client: Client, _: Any, mid: int, reasons: list[ReasonCode], properties: Properties | None
     ) -> None:
-        if len(reasons) != 3 or any(reason.is_failure for reason in reasons[:2]):
-            told = ", ".join(str(reason) for reason in reasons)
+        asked = self._asked.pop(mid, 0)
+        last = (
+            mid == self._settling and self._state is _State.OPEN
+        )  # it ends with the echo, which may be refused
+        refused = [reason for reason in (reasons[:-1] if last else reasons) if reason.is_failure]
+        if refused or len(reasons) != asked:
+            told = ", ".join(str(reason) for reason in (refused or reasons)[:3])
             self._failure = f"the broker refused our subscriptions: {told}"
             client.disconnect()
             return
-        self._backlog.refused |= reasons[2].is_failure
+        if not last:
+            return
+        self._backlog.refused |= reasons[-1].is_failure
         self._state = _State.UP
         self._pause = self.BACK_OFF[0]
         self.problem = ""
@@ -389,7 +443,7 @@ class Collector:
     ) -> None:
         self.counts["messages"] += 1
         topic = topic_bytes.decode("utf-8", "replace")
-        if topic == ECHO_TOPIC:
+        if topic == self._echo_topic:
             self._backlog.echo(payload)
             if qos:
                 self._echoes.append([mid, self._unacknowledged])
@@ -422,6 +476,20 @@ class Collector:
         self._client.loop_write()
         if self._socket() is sock:
             _cork(sock, False)
+
+
+def _filters(enterprises: Iterable[str]) -> list[tuple[str, SubscribeOptions]]:
+    """What their gateways send; a gateway's status, which is retained, only where the session does not know it."""
+    return [
+        (form.format(enterprise=enterprise), options)
+        for enterprise in enterprises
+        for form, options in ((READINGS, NEVER), (STATUS, ONCE))
+    ]
+
+
+def _chunks(filters: list[T]) -> Iterator[list[T]]:
+    for start in range(0, len(filters), FILTERS):
+        yield filters[start : start + FILTERS]
 
 
 def _cork(sock: socket.socket, on: bool) -> None:

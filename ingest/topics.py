@@ -80,3 +80,8 @@ def decode(value: bytes, headers: Iterable[tuple[str, bytes]] | None) -> Entry:
     """Undo :func:`encode`. Raises PackError, or ValueError where a header is no number."""
     numbers = {name: int(number) for name, number in headers or ()}
     return Entry(unpack(value), numbers.get("term", 0), numbers.get("edition", 0), numbers.get("asked", 0))
+
+
+def term_of(headers: Iterable[tuple[str, bytes]] | None) -> int:
+    """The term of a record of which nothing else is wanted. Raises ValueError where it is no number."""
+    return int(dict(headers or ()).get("term", 0))

@@ -5,8 +5,8 @@ import os
 import select
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from ingest.assemble import Assembler
-from ingest.broker import ECHO_TOPIC, Account, Mosquitto, free_port
+from ingest.broker import ECHO_TOPIC, Account, Mosquitto, free_port, slot_accounts
 from ingest.collector import Backlog, Collector
 from ingest.message import Message
 from registry.clock import SECOND, stopwatch
@@ -43,11 +43,20 @@ def collecting(
     host: str = "127.0.0.1",
     user: str = "collector",
     password: str = PASSWORD,
+    client: str | None = None,
+    enterprises: Sequence[str] | None = None,
     in_flight: int = 2000,
     batch_bytes: int = 16 << 20,
 ) -> Iterator[Collector]:
     collector = Collector(
-        host, port, user=user, password=password, in_flight=in_flight, batch_bytes=batch_bytes
+        host,
+        port,
+        user=user,
+        password=password,
+        client=client,
+        enterprises=enterprises,
+        in_flight=in_flight,
+        batch_bytes=batch_bytes,
     )
     try:
         yield collector
@@ -362,6 +371,96 @@ class TestRealBroker:
         ):
             until(collector, lambda _: collector.listening(NOW))
             assert collector.counts["echo_refused"] >= 1
+
+
+@pytest.mark.mosquitto
+@needs_mosquitto
+class TestSlots:
+    """Sessions that hear some enterprises, and pass from process to process."""
+
+    @pytest.fixture
+    def server(self, tmp_path: Path) -> Iterator[Mosquitto]:
+        with mosquitto(tmp_path, [], publisher(), *slot_accounts(PASSWORD, 2)) as server:
+            yield server
+
+    def test_each_hears_its_own_enterprises_and_its_own_echo(self, server: Mosquitto) -> None:
+        with ExitStack() as stack:
+            first, second = (
+                stack.enter_context(
+                    collecting(server.port, user=user, client=user, enterprises=[code(1 + n), code(3 + n)])
+                )
+                for n, user in enumerate(("collector-0", "collector-1"))
+            )
+            until(first, lambda _: first.listening(NOW))
+            until(second, lambda _: second.listening(NOW))
+            with User(server, "publisher") as gateway:
+                gateway.publish_all(
+                    [(READINGS.replace(A, code(n)), str(n).encode()) for n in range(1, 6)]
+                    + [(STATUS.replace(A, code(n)), b"status") for n in range(1, 6)]
+                )
+            for collector, own in ((first, b"13"), (second, b"24")):
+                taken = until(collector, lambda taken: len(taken) == 4)
+                assert b"".join(payloads(taken)[:2]) == own
+                echoes = collector.counts["messages"] - 4
+                assert collector._backlog._answered == 0
+                assert 1 <= echoes <= 3, "those of the other one are not among them"
+
+    def test_thousands_of_enterprises_that_change_while_connected(self, server: Mosquitto) -> None:
+        many = [code(n) for n in range(1, 2001)]
+        with collecting(
+            server.port, user="collector-0", client="collector-0", enterprises=many[:1500]
+        ) as collector:
+            connect(collector)
+            with User(server, "publisher") as gateway:
+
+                def heard() -> list[bytes]:
+                    gateway.publish_all(
+                        [(READINGS.replace(A, many[n]), str(n).encode()) for n in (0, 499, 1499, 1999)]
+                    )
+                    gateway.publish(READINGS.replace(A, many[700]), b"last")
+                    taken = until(collector, lambda taken: payloads(taken)[-1:] == [b"last"])
+                    collector.acknowledge(taken)
+                    return payloads(taken)[:-1]
+
+                assert heard() == [b"0", b"499", b"1499"]
+                collector.set_enterprises(many[500:])
+                assert not collector.listening(NOW), "not all of them are subscribed to yet"
+                until(collector, lambda _: collector.listening(NOW))
+                assert heard() == [b"1499", b"1999"]
+                cut(collector)
+                until(collector, lambda _: not collector.connected)
+                collector.set_enterprises(many[700:800])
+                collector.resume()
+                connect(collector)
+                assert collector.counts["connected"] == 1
+                assert b"1499" in heard(), "what the session knew from before goes on: it is not asked for"
+
+    def test_one_whose_session_another_may_have_stays_away_until_told(self, server: Mosquitto) -> None:
+        session = {"user": "collector-0", "client": "collector-0", "enterprises": [A]}
+        with collecting(server.port, **session) as first, collecting(server.port, **session) as second:
+            connect(first)
+            connect(second)
+            until(first, lambda _: first.yielded)
+            tries = first.counts.total()
+            began = stopwatch()
+            until(first, lambda _: stopwatch() > began + 0.5)
+            assert first.counts.total() == tries
+            assert (second.connected, second.yielded) == (True, False)
+            first.resume()
+            connect(first)
+            assert not first.yielded
+            until(second, lambda _: second.yielded)
+
+    def test_a_local_one_comes_back_by_itself(self, server: Mosquitto) -> None:
+        with (
+            collecting(server.port) as first,
+            collecting(server.port, user="collector") as second,
+        ):
+            connect(first)
+            connect(second)
+            until(first, lambda _: first.lost)
+            connect(first)
+            assert not first.yielded
 
 
 def test_a_broker_that_is_not_there_delays_nothing() -> None:

@@ -33,6 +33,7 @@ from ingest.broker import (
     die_with_parent,
     find_mosquitto,
     free_port,
+    slot_accounts,
     write_private,
 )
 from registry.clock import stopwatch
@@ -50,6 +51,9 @@ JAVA = 17  # Kafka 4 needs it, or a newer one
 POSTGRES_PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
 DEVELOPER = "developer"
 """The account of whom `start` tells: it may do anything."""
+
+SLOTS = 8
+"""Slots of a cluster whose collectors have accounts at the broker."""
 
 _moment = Event()  # never set: a pause
 
@@ -292,6 +296,7 @@ class Kafka(Server):
             "share.coordinator.state.topic.replication.factor": 1,
             "share.coordinator.state.topic.min.isr": 1,
             "group.initial.rebalance.delay.ms": 0,
+            "log.cleaner.backoff.ms": 1000,  # tests wait for compaction
             "num.network.threads": 2,
             "num.io.threads": 2,
         }
@@ -391,7 +396,7 @@ class Broker(Server):
 
     @property
     def where(self) -> str:
-        return f"{self.host}:{self.port}, users {DEVELOPER} and collector, password {self._password}"
+        return f"{self.host}:{self.port}, users {DEVELOPER}, collector and collector-0 …, password {self._password}"
 
     def prepared(self) -> list[str]:
         program = find_mosquitto()
@@ -399,7 +404,8 @@ class Broker(Server):
             raise ServerMissing("mosquitto is missing; to get it: apt-get install mosquitto")
         everything = ("fenghuo/v1/#",)
         developer = Account(DEVELOPER, self._password, publish=everything, receive=everything)
-        accounts = [collector_account(self._password), developer, Account(self._name, self._password)]
+        accounts = [collector_account(self._password), *slot_accounts(self._password, SLOTS), developer]
+        accounts.append(Account(self._name, self._password))
         mosquitto = Mosquitto(self.folder, self.port, accounts, executable=program)
         mosquitto.write()
         return [program, "-c", str(mosquitto.config)]
