@@ -72,6 +72,7 @@ class Rehearsal(DeskReader):
         self.registry_folder = registry_folder
         self.registry: Registry = compile_folder(registry_folder)
         self.stepper = Stepper(start) if start is not None else None
+        self.processes = PROCESSES  # that hang on the clock
         self._clock: Clock = SystemClock()
         self.broker_port = free_port()
         self.url = f"http://127.0.0.1:{free_port()}"
@@ -165,7 +166,7 @@ class Rehearsal(DeskReader):
 
     def _started(self) -> bool:
         """Whether both processes are there: they hang on the clock, and the API answers."""
-        if self.stepper is not None and self.stepper.names != list(PROCESSES):
+        if self.stepper is not None and self.stepper.names != list(self.processes):
             return False
         if not self._has_api:
             return True
@@ -283,11 +284,14 @@ class Rehearsal(DeskReader):
 
     @contextlib.contextmanager
     def _registry_store(self) -> Iterator[RegistryStore]:
-        engine = open_database(self.data / "registry.sqlite")
+        engine = open_database(self._registry_database())
         try:
             yield RegistryStore(engine)
         finally:
             engine.dispose()
+
+    def _registry_database(self) -> Path | str:
+        return self.data / "registry.sqlite"
 
     def _await_registry(self) -> None:
         with self._registry_store() as store:
@@ -320,10 +324,10 @@ class Rehearsal(DeskReader):
             self._await("the readings published", self._absorbed)
 
     def _rest(self) -> None:
-        """Wait until both processes, perhaps started anew, say that all is done that was asked for."""
+        """Wait until all processes, perhaps started anew, say that all is done that was asked for."""
         stepper = self.stepper
         assert stepper is not None
-        self._await("both processes at rest", lambda: stepper.at_rest(PROCESSES))
+        self._await("all processes at rest", lambda: stepper.at_rest(self.processes))
 
     def settle_notices(self) -> None:
         """Wait until every notice that is due has been sent, or put off by a channel that fails."""
@@ -394,10 +398,14 @@ class Rehearsal(DeskReader):
                 self.stepper.hear(0.002)
             else:
                 select.select([], [], [], 0.01)
-            if self._serve is not None and self._serve.poll() is not None:
-                raise NotAbsorbed(f"fenghuo serve has ended:\n{self.log_tail()}")
+            if ended := self._ended():
+                raise NotAbsorbed(f"{ended} has ended:\n{self.log_tail()}")
             if stopwatch() > end:
                 raise NotAbsorbed(f"{what}: not within {PATIENCE} s\n{self.log_tail()}")
+
+    def _ended(self) -> str:
+        """What has ended though it should run; "" if nothing has."""
+        return "fenghuo serve" if self._serve is not None and self._serve.poll() is not None else ""
 
     def log_tail(self, lines: int = 15) -> str:
         """The last lines that the processes have logged."""

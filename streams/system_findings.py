@@ -23,21 +23,23 @@ class SystemFindings:
 
     Args:
         opened: the newest messages of those that an earlier process left open.
+        subject: whose they are, where several processes have such: "slot:3".
     """
 
-    def __init__(self, opened: Iterable[Finding] = ()) -> None:
-        self._open = {finding.rule: finding for finding in opened}
+    def __init__(self, opened: Iterable[Finding] = (), subject: str = "system") -> None:
+        self._subject = subject
+        self._open = {finding.rule: finding for finding in opened if finding.subject == subject}
 
     def begin(self, rule: str, now: int, *evidence: str, since: int = 0) -> list[Finding]:
         """The message that opens it, or none where it is open already."""
         if rule in self._open:
             return []
         finding = Finding(
-            id=finding_id(rule, "", "system", since or now),
+            id=finding_id(rule, "", self._subject, since or now),
             seq=1,
             rule=rule,
             enterprise="",
-            subject="system",
+            subject=self._subject,
             phase=Phase.BEGUN,
             since=since or now,
             time=now,
@@ -48,12 +50,12 @@ class SystemFindings:
         self._open[rule] = finding
         return [finding]
 
-    def holds(self, rule: str, now: int, why: str | None) -> list[Finding]:
+    def holds(self, rule: str, now: int, why: str | None, since: int = 0) -> list[Finding]:
         """What there is to say now that a rule's condition holds (``why`` says for what reason), or does not
         (""); nothing as long as that is not known (None), for what is not known is not over."""
         if why is None:
             return []
-        return self.begin(rule, now, why) if why else self.end(rule, now)
+        return self.begin(rule, now, why, since=since) if why else self.end(rule, now)
 
     def end(self, rule: str, now: int) -> list[Finding]:
         """The message that closes it, or none where it is not open."""
@@ -66,7 +68,7 @@ class SystemFindings:
                 seq=opened.seq + 1,
                 rule=rule,
                 enterprise="",
-                subject="system",
+                subject=self._subject,
                 phase=Phase.ENDED,
                 since=opened.since,
                 time=now,

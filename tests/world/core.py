@@ -46,6 +46,8 @@ class Core(DeskReader):
         super().__init__(database)
         self.registry = registry = configuration.registry
         self.dead_letters = self.refused = 0
+        self._rulebook = configuration.rulebook
+        self._now = start
         self._engine = Evaluator(configuration, start)
         self._assembler = Assembler(registry)
         self._desk = Desk(self.database, registry)
@@ -54,11 +56,17 @@ class Core(DeskReader):
         self._folder, self._registry_folder = database.parent, registry_folder
         self._store: RegistryStore | None = None  # once somebody enters something
 
+    @property
+    def now(self) -> int:
+        """The time that it has reached, µs."""
+        return self._now
+
     def reach(self, time: int, messages: Sequence[Message]) -> None:
-        for mark in range(self._engine.now + SECOND, time + 1, SECOND):
+        for mark in range(self.now + SECOND, time + 1, SECOND):
             self._absorb(self._engine.advance(mark), mark)
         if self._engine.now < time:
             self._absorb(self._engine.advance(time), time)
+        self._now = time
         arrived = [
             Arrived(message.topic, message.payload, mid, retain=message.kind is not Kind.READINGS)
             for mid, message in enumerate(messages)
@@ -100,12 +108,14 @@ class Core(DeskReader):
             self._store = RegistryStore(engine)
             import_folder(self._store, self._registry_folder, who="core", why="start", now=self._since)
         why = entry.note.zh if entry.note else "entered"
-        self._store.edit(changes(entry, codes), who=entry.by, why=why, now=self._engine.now, origin="command")
-        compiled = compile_source(self._store.load())
-        coming = Configuration.of(compiled, self._engine.configuration.rulebook)
-        self._absorb(self._engine.reconfigure(coming, self._engine.now), self._engine.now)
+        self._store.edit(changes(entry, codes), who=entry.by, why=why, now=self.now, origin="command")
+        coming = Configuration.of(compile_source(self._store.load()), self._rulebook)
+        self._put_in_force(coming)
         self.registry = coming.registry
         self._desk.set_registry(coming.registry)
+
+    def _put_in_force(self, coming: Configuration) -> None:
+        self._absorb(self._engine.reconfigure(coming, self.now), self.now)
         self._assembler.set_registry(coming.registry)
 
     def line(self, person: str, line: str) -> None:
@@ -115,6 +125,6 @@ class Core(DeskReader):
         say = {"confirm": self._desk.confirm, "take-over": self._desk.take_over, "act": self._desk.act}
         if answer.verb:
             try:
-                say[answer.verb](answer.alert, answer.person, self._engine.now, answer.note)
+                say[answer.verb](answer.alert, answer.person, self.now, answer.note)
             except NotAsked:
                 self.refused += 1

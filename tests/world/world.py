@@ -11,6 +11,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from alerting.alert import Alert
+from deploy.dev.services import Kafka, Postgres
 from fenghuo import simulation
 from fenghuo.simulation import Product, Simulation, Whole
 from registry.compile import compile_folder
@@ -20,8 +21,11 @@ from simulators.score import Raised, Score, score
 from simulators.uplink import Message
 from streams import rulebook_file
 from streams.configuration import Configuration
+from streams.point_shard import Layout
+from tests.cluster_rehearsal import cluster_rehearsal
 from tests.disks import fill
 from tests.world.core import Core
+from tests.world.sharded import Sharded
 
 SCENARIOS = Path(__file__).parents[2] / "examples" / "scenarios"
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -183,16 +187,50 @@ def whole(name: str, folder: Path, **options: object) -> Iterator[World]:
 def core(name: str, folder: Path) -> Iterator[World]:
     """A scenario through the pure core alone."""
     its = city(name)
+    product = Core(*_given(its, folder))
+    try:
+        yield World(its, product)
+    finally:
+        product.close()
+
+
+@contextmanager
+def sharded(name: str, folder: Path, layout: Layout, fate: random.Random | None = None) -> Iterator[World]:
+    """A scenario through the pure core, cut up as a cluster does."""
+    its = city(name)
+    product = Sharded(*_given(its, folder), layout, fate)
+    try:
+        yield World(its, product)
+    finally:
+        product.close()
+    assert fate is None or product.deaths, "nothing died: that shows nothing"
+
+
+@contextmanager
+def clustered(
+    name: str, folder: Path, kafka: Kafka, postgres: Postgres, **options: object
+) -> Iterator[World]:
+    """A scenario through the real roles of a cluster, on real servers."""
+    its = city(name)
+    registry = _registry(its)
+    if registry is None:
+        registry = folder / "registry"
+        registry_files.write(registry, its.scenario, its.points)
+    with (
+        cluster_rehearsal(folder, registry, its.scenario.start, kafka, postgres, **options) as rehearsal,
+        Whole(rehearsal) as product,
+    ):
+        yield World(its, product)
+
+
+def _given(its: City, folder: Path) -> tuple[Configuration, int, Path, Path]:
+    """What a product of the pure core alone needs."""
     registry = _registry(its)
     if registry is None:
         registry = folder / "registry"
         registry_files.write(registry, its.scenario, its.points)
     configuration = Configuration.of(compile_folder(registry), rulebook_file.read(rulebook_file.SHIPPED))
-    product = Core(configuration, its.scenario.start, folder / "desk.sqlite", registry)
-    try:
-        yield World(its, product)
-    finally:
-        product.close()
+    return configuration, its.scenario.start, folder / "desk.sqlite", registry
 
 
 def _registry(its: City) -> Path | None:

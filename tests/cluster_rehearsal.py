@@ -1,0 +1,208 @@
+"""A rehearsal of a whole cluster: every role a real process, on real servers, under the stepped clock."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import yaml
+
+from deploy.dev.services import Kafka, Postgres
+from fenghuo import collect_status
+from fenghuo.rehearsal import PHONE_SECRET, Rehearsal
+from ingest.broker import die_with_parent, slot_accounts
+from registry import versions
+from registry.compile import compile_source
+from registry.database import open_database
+from tests.clusters import upgrade
+from tests.servers import PASSWORD, mosquitto, new_database, publisher
+from tests.workers import alone
+
+API, COLLECT, DESK = "api-1", "collect-1", "desk-1"
+WITHIN = 60.0
+"""Seconds that a role is given to end."""
+
+
+class ClusterRehearsal(Rehearsal):
+    """As a Rehearsal; roles are named "collect-1", "evaluate-1", "desk-1", "api-1" and "registrar".
+
+    Args:
+        workers: how many there are. cluster: settings of the cluster, laid over the tests' own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        registry_folder: Path,
+        start: int | None,
+        kafka: Kafka,
+        database: str,
+        *,
+        workers: int = 1,
+        **cluster: object,
+    ) -> None:
+        super().__init__(folder, registry_folder, start)
+        self.database.dispose()
+        self.database = open_database(database)
+        self.processes = (API, COLLECT, DESK)
+        self._kafka, self._url = kafka, database
+        self._workers = [f"evaluate-{number}" for number in range(1, workers + 1)]
+        self._cluster = {"slots": 3, "checkpoint": 0.5, "patience": 86_400.0, "topics": alone(), **cluster}
+        self._roles: dict[str, subprocess.Popen[bytes]] = {}
+        self._stack = ExitStack()
+
+    @property
+    def settings_file(self) -> Path:
+        return self.folder / "fenghuo.yaml"
+
+    def start(self, *, api: bool = True) -> None:
+        accounts = slot_accounts(PASSWORD, int(str(self._cluster["slots"])))
+        gateways = [(gateway.enterprise, gateway.id) for gateway in self.registry.gateways]
+        self.broker = self._stack.enter_context(
+            mosquitto(self.folder, gateways, *accounts, publisher(), port=self.broker_port)
+        )
+        self._write_settings()
+        self._run("prepare")
+        self.start_role("registrar")
+        self.start_role(COLLECT, *self._workers, DESK, API)
+        self._has_api = api
+        self._await("start", self._started)
+        self._await("the collector's sessions at the broker", self._subscribed)
+        self.settle()
+
+    def _write_settings(self) -> None:
+        self.data.mkdir(exist_ok=True)
+        account, _, place = self._url.removeprefix("postgresql+psycopg://").partition("@")
+        user, _, password = account.partition(":")
+        (self.folder / "secret").write_text(password, "utf-8")
+        (self.folder / "broker.secret").write_text(PASSWORD, "utf-8")
+        content = {
+            "registry": str(self.registry_folder.resolve()),
+            "data": str(self.data.resolve()),
+            "listen": self.url.removeprefix("http://"),
+            "broker": {"url": f"mqtt://127.0.0.1:{self.broker_port}", "password_file": "broker.secret"},
+            "channels": {
+                "phone": {"url": f"http://127.0.0.1:{self.phone_port}/ring", "secret_env": PHONE_SECRET}
+            },
+            "clock": self.stepper.address if self.stepper else "",
+            "cluster": {
+                "kafka": self._kafka.servers,
+                "database": {"url": f"postgresql://{user}@{place}", "password_file": "secret"},
+                **self._cluster,
+            },
+        }
+        self.settings_file.write_text(yaml.safe_dump(content), "utf-8")
+
+    def _run(self, command: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "fenghuo", command, str(self.settings_file)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def start_role(self, *names: str) -> None:
+        for name in names:
+            role, _, number = name.partition("-")
+            command = [sys.executable, "-m", "fenghuo", role, str(self.settings_file)]
+            with (self.folder / "serve.log").open("ab") as log:
+                self._roles[name] = subprocess.Popen(
+                    [*command, "--name", number] if number else command,
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, **self._environment},
+                    start_new_session=True,
+                    preexec_fn=die_with_parent(),
+                )
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> int:
+        """Send a signal to a role (to a worker's own process); it is not started again by itself, but a worker."""
+        pid = self.pid(name)
+        os.kill(pid, number)
+        if number == signal.SIGKILL and not name.startswith("evaluate"):
+            self._roles.pop(name).wait(WITHIN)
+        return pid
+
+    def pid(self, name: str) -> int:
+        """The process id of a role; of a worker, that of the process that judges."""
+        own = self._roles[name].pid
+        if not name.startswith("evaluate"):
+            return own
+        children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
+        if not children:
+            raise ProcessLookupError(f"no {name} runs")
+        return int(children[0])
+
+    def stop(self) -> None:
+        """End all roles, in the order in which readings flow, and the broker."""
+        for role in self._roles.values():
+            role.send_signal(signal.SIGTERM)
+        for role in self._roles.values():
+            try:
+                role.wait(WITHIN)
+            except subprocess.TimeoutExpired:
+                role.kill()
+                role.wait()
+        self._roles.clear()
+        self._stack.close()
+
+    def password(self, enterprise: str, gateway: str) -> str:
+        return PASSWORD
+
+    def _ended(self) -> str:
+        return ", ".join(name for name, role in self._roles.items() if role.poll() is not None)
+
+    def _started(self) -> bool:
+        if self.stepper is not None and self.stepper.names != sorted(self.processes):
+            return False
+        try:
+            return not self._has_api or self.http.get("/api/v1/health").is_success
+        except httpx.TransportError:
+            return False
+
+    def collector(self) -> collect_status.CollectStatus | None:
+        """What the collector says of itself."""
+        said = collect_status.read(collect_status.path(self.data, "1"))
+        role = self._roles.get(COLLECT)
+        return said if said is not None and role is not None and said.pid == role.pid else None
+
+    def _subscribed(self) -> bool:
+        said = self.collector()
+        return said is not None and len(said.slots) == self._cluster["slots"] and said.connected
+
+    def _registry_database(self) -> str:
+        return self._url
+
+    def _await_registry(self) -> None:
+        with self._registry_store() as store:
+            self.registry = compile_source(store.load())
+        wanted = self.registry.version
+
+        def in_force() -> bool:
+            said = self.collector()
+            return said is not None and {
+                versions.part(slot.version, versions.REGISTRY) for slot in said.slots.values()
+            } == {wanted}
+
+        self._await("the registry in force", in_force)
+        self.settle()
+
+
+@contextmanager
+def cluster_rehearsal(
+    folder: Path,
+    registry_folder: Path,
+    start: int | None,
+    kafka: Kafka,
+    postgres: Postgres,
+    **options: object,
+) -> Iterator[ClusterRehearsal]:
+    """One on a database of its own; not started."""
+    with new_database(postgres, upgrade) as url:
+        yield ClusterRehearsal(folder, registry_folder, start, kafka, url, **options)
+
