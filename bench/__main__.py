@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import codec, collect, compound, desk, end_to_end, engine, journal, registry
+from bench import codec, collect, compound, desk, end_to_end, engine, evaluate, journal, registry
 
 BENCHES: dict[str, Callable[[bool], dict[str, Any]]] = {
     "codec": codec.run,
@@ -22,6 +22,7 @@ BENCHES: dict[str, Callable[[bool], dict[str, Any]]] = {
     "registry": registry.run,
     "end_to_end": end_to_end.run,
     "collect": collect.run,
+    "evaluate": evaluate.run,
 }
 
 

@@ -35,19 +35,19 @@ def run(quick: bool = False) -> dict[str, float]:
     """Millions of readings a second by size of batch, medians of several runs; milliseconds of the rest."""
     seconds, runs = (12, 3) if quick else (30, 7)
     registry = city_registry()
-    stream, expected = _stream(registry, seconds)
-    shuffled = _shuffled(stream, len(registry.points))
+    readings, expected = stream(registry, seconds)
+    shuffled = _shuffled(readings, len(registry.points))
     figures = {}
-    for name, readings, size in (
-        ("200 a round, M/s", stream, 200),
-        ("2,000 a round, M/s", stream, 2_000),
+    for name, each, size in (
+        ("200 a round, M/s", readings, 200),
+        ("2,000 a round, M/s", readings, 2_000),
         ("2,000 a round, points in random order, M/s", shuffled, 2_000),
-        ("100,000 a round, M/s", stream, 100_000),
+        ("100,000 a round, M/s", readings, 100_000),
     ):
-        rounds = _rounds(readings, size)
-        speeds = [len(stream) / _judge(registry, rounds, expected)[0] / 1e6 for _ in range(runs)]
+        rounds = _rounds(each, size)
+        speeds = [len(readings) / _judge(registry, rounds, expected)[0] / 1e6 for _ in range(runs)]
         figures[name] = median(speeds)
-    engine = _judge(registry, _rounds(stream, 2_000), expected)[1]
+    engine = _judge(registry, _rounds(readings, 2_000), expected)[1]
     blob = engine.snapshot()
     figures["snapshot, ms"] = _milliseconds(engine.snapshot, runs)
     figures["snapshot, MB"] = len(blob) / 1e6
@@ -61,7 +61,7 @@ def run(quick: bool = False) -> dict[str, float]:
     return figures
 
 
-def _stream(registry: Registry, seconds: int) -> tuple[Readings, Expected]:
+def stream(registry: Registry, seconds: int) -> tuple[Readings, Expected]:
     """A reading of every point every second, in row order, and the findings it has to give."""
     count = len(registry.points)
     value = np.random.default_rng(1).uniform(NORMAL - 10, NORMAL + 10, (seconds, count))

@@ -120,6 +120,7 @@ class Exact(Generic[S]):
         self._states, self._open, self._frozen = states, open_shard, frozen
         self._kept: dict[int, _Kept[S]] = {}
         self._tenure = 0  # partitions may be others' after each
+        self._found: dict[int, Found] | None = None  # states of this tenure that no shard was opened with yet
         self._turn, self._checkpointing = asyncio.Lock(), asyncio.Lock()
         self._ticked = stopwatch()
         self.checkpoints = self.sought = 0
@@ -150,19 +151,26 @@ class Exact(Generic[S]):
 
     async def _begin(self, partition: int) -> _Kept[S] | None:
         """Open the shard of a partition as it was; None where that is not ours any more."""
-        begun, tenure = stopwatch(), self._tenure
-        if TP(self.topic, partition) not in self._app.consumer.assignment():
+        tenure, assigned = self._tenure, self._app.consumer.assignment()
+        if TP(self.topic, partition) not in assigned:
             return None
-        try:
-            found = await self._states.find(partition)
-        except KafkaError as error:
-            log.error("state_not_read", topic=self._states.topic, partition=partition, why=str(error))
-            return None  # the next record asks again; this one will be sought
+        if self._found is None:
+            begun = stopwatch()
+            try:
+                self._found = await self._states.find(
+                    tp.partition for tp in assigned if tp.topic == self.topic
+                )
+            except KafkaError as error:
+                log.error("states_not_read", topic=self._states.topic, why=str(error))
+                return None  # the next record asks again; this one will be sought
+            self.recovered_ms = (stopwatch() - begun) * 1000
+        found = self._found.pop(partition, None)
         shard = await self._open(partition, found.blob if found is not None else None)
         if tenure != self._tenure:
             return None
+        if not self._kept:
+            self._ticked = stopwatch()
         kept = self._kept[partition] = _Kept(shard, shard.offset)
-        self.recovered_ms = (stopwatch() - begun) * 1000
         log.info("shard_opened", topic=self.topic, partition=partition, offset=shard.offset)
         return kept
 
@@ -246,4 +254,5 @@ class Exact(Generic[S]):
         """Partitions are about to be given away: one last checkpoint, and forget all."""
         await self.checkpoint()
         self._tenure += 1
+        self._found = None
         self._kept.clear()

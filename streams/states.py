@@ -1,6 +1,7 @@
 """States in a compacted topic, one key a partition: the newest is at its end, or just before."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import structlog
@@ -41,26 +42,36 @@ class States:
         self._consumer: AIOKafkaConsumer | None = None
         self._reading = asyncio.Lock()
 
-    async def find(self, partition: int) -> Found | None:
-        """The furthest state of a partition, of those written last; None if none was, or none can be read.
+    async def find(self, partitions: Iterable[int]) -> dict[int, Found]:
+        """The furthest state of each partition, of those written last; none where none was, or none can be read.
 
         Raises KafkaError.
         """
+        best: dict[int, bytes] = {}
         async with self._reading:
             consumer = await self._started()
-            place = TopicPartition(self.topic, partition)
-            consumer.assign([place])
-            end = (await consumer.end_offsets([place]))[place]
-            first = (await consumer.beginning_offsets([place]))[place]
-            consumer.seek(place, max(first, end - TAIL))
-            best = b""
-            while await consumer.position(place) < end:
-                for records in (await consumer.getmany(place, timeout_ms=1000)).values():
+            places = [TopicPartition(self.topic, partition) for partition in partitions]
+            consumer.assign(places)
+            first, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+            unread = {place for place in places if first[place] < ends[place]}
+            for place in unread:
+                consumer.seek(place, max(first[place], ends[place] - TAIL))
+            while unread:
+                for place, records in (await consumer.getmany(*unread, timeout_ms=1000)).items():
                     for record in records:
-                        if record.value is not None and record.value[:8] >= best[:8]:
-                            best = record.value
+                        if (
+                            record.value is not None
+                            and record.value[:8] >= best.get(place.partition, b"")[:8]
+                        ):
+                            best[place.partition] = record.value
+                unread = {place for place in unread if await consumer.position(place) < ends[place]}
+        return {
+            partition: found for partition in best if (found := self._unpacked(partition, best[partition]))
+        }
+
+    def _unpacked(self, partition: int, value: bytes) -> Found | None:
         try:
-            return unpack(best) if best else None
+            return unpack(value)
         except ValueError as error:
             log.error("state_unusable", topic=self.topic, partition=partition, why=str(error))
             return None

@@ -100,6 +100,9 @@ class Workers:
         if number in (signal.SIGKILL, signal.SIGTERM):
             self._processes.pop(name).wait(PATIENCE)
 
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
+
     def ended(self, name: str) -> int | None:
         """Exit status of a worker that ended by itself."""
         return self._processes[name].poll()
