@@ -1,9 +1,10 @@
 """The desk: one transaction for each round of findings and for each answer of a person."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
+from zlib import crc32
 
 import msgspec
 from msgspec.structs import asdict, replace
@@ -17,6 +18,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    text,
     union_all,
     update,
 )
@@ -186,6 +188,32 @@ def make_durable(engine: Engine) -> None:
         _write_state(connection, "durable", _read_state(connection, _READ_STATE_TO_WRITE)["durable"] + 1)
 
 
+def note_sources(engine: Engine, times: Mapping[str, int]) -> None:
+    """Note up to which time the desk has absorbed each source ("readings/3"), µs; a time only rises.
+
+    Raises:
+        DatabaseBusy, DatabaseUnwritable: nothing was noted.
+    """
+    with writing(engine) as connection:
+        stored = dict(fetch(connection, _READ_SOURCES.with_for_update(), {}))
+        rows = sorted((SOURCE + source, time) for source, time in times.items())
+        risen = [
+            {"row": key, "value": str(time)}
+            for key, time in rows
+            if key in stored and time > int(stored[key])
+        ]
+        new = [{"key": key, "value": str(time)} for key, time in rows if key not in stored]
+        execute_many(connection, _UPDATE_STATE, risen)
+        execute_many(connection, _INSERT_STATE, new)
+
+
+def sources(engine: Engine) -> dict[str, int]:
+    """What was noted of each source. Raises DatabaseBusy, DatabaseUnwritable."""
+    with reading(engine) as connection:
+        rows = fetch(connection, _READ_SOURCES, {})
+    return {key.removeprefix(SOURCE): int(time) for key, time in rows}
+
+
 class _Sheet:
     """What one transaction reads, changes in memory and writes: each alert and finding once."""
 
@@ -217,12 +245,20 @@ class _Sheet:
                 self._stored.add(id)
             wanted = {alert for _, alert in self._findings.values() if alert}
             fresh = [f for f in findings if f.tier and not f.late and not self._alert_of(f)]
+            self._wait_for_others(fresh)
             for start in range(0, len(fresh), CHUNK):
                 self._find_joinable(fresh[start : start + CHUNK])
             wanted.update(self._newest.values())
             self.load_alerts(sorted(wanted))
         for row in fetch(connection, _READ_DUE, {"now": self.now}):
             self._keep(to_alert(row))
+
+    def _wait_for_others(self, findings: Sequence[Finding]) -> None:
+        """Of several desks, one at a time raises alerts of a rule and subject: else two that hear two findings of
+        it at once would both see no alert to join. On SQLite they take turns anyway."""
+        if findings and self._connection.dialect.name == "postgresql":
+            keys = {f"{f.rule}|{f.enterprise}|{f.subject}" for f in findings}
+            fetch(self._connection, _LOCK, {"locks": sorted({crc32(key.encode()) % LOCKS for key in keys})})
 
     def _find_joinable(self, findings: Sequence[Finding]) -> None:
         """The newest alert of each finding's rule and subject that is open, or was not long ago."""
@@ -407,11 +443,26 @@ class _Sheet:
 CHUNK = 5_000
 """Findings or alerts in one SELECT, of up to four parameters each; SQLite takes 32,766, PostgreSQL 65,535."""
 
+LOCKS = 256
+"""So many locks stand for all rules and subjects: PostgreSQL has room for some thousand at a time, of all desks."""
+
+SOURCE = "source:"
+"""What the keys of the sources' times begin with."""
+
 _state, _findings, _alerts = tables.state.c, tables.findings.c, tables.alerts.c
 _outbox, _steps = tables.outbox.c, tables.steps.c
 
 _READ_STATE = select(_state.key, _state.value).where(_state.key.in_(("offset", "durable")))
 _READ_STATE_TO_WRITE = _READ_STATE.with_for_update()
+
+_READ_SOURCES = (
+    select(_state.key, _state.value)
+    .where(_state.key.startswith(SOURCE, autoescape=True))
+    .order_by(_state.key)
+)
+
+# Taken in their order, and given back with the transaction.
+_LOCK = text("SELECT pg_advisory_xact_lock(1, lock) FROM unnest(CAST(:locks AS integer[])) AS lock")
 
 # Two desks may be told the same: who reads second waits, and then sees what the first has done. All lock
 # findings before alerts, and by id, so that they do not wait for each other.

@@ -1,8 +1,9 @@
 """The sender: takes notices from the outbox to their channels, at least once, and marks every repeat.
 
 A notice's row goes waiting → sending (committed before the attempt begins) → delivered, failed, or waiting
-again with a later due time. A row found "sending" at start was left by a sender that died: it may have been
-delivered, so it is sent again, marked. There is one sender to a database.
+again with a later due time. A row that is "sending" while no sender has it was left by one that died: it may have
+been delivered, so it is sent again, marked. On PostgreSQL several senders share the work (alerting/claims.py): each
+has channels of its own, so that a channel takes as many calls at a time from each.
 
 A notice is sent even if its alert has been closed meanwhile: the person was to know, and its text says what
 happened when, how late it is, and what has become of the alert since. What could not be delivered for a day
@@ -18,18 +19,22 @@ from typing import Any
 
 import msgspec
 import structlog
-from sqlalchemy import Connection, Engine, Row, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, bindparam, exists, func, select, update
 
 from alerting import words
 from alerting.alert import Notice, NoticeState, Role
 from alerting.channels import Channel, Delivery, Outcome, lateness
+from alerting.claims import Claims, claims_on
 from alerting.desk import record_undelivered
 from alerting.tables import alerts, outbox
-from registry.clock import DAY, HOUR, MINUTE, SECOND, Clock
+from registry.clock import DAY, HOUR, MINUTE, SECOND, Clock, stopwatch
 from registry.database import Commits, DatabaseBusy, DatabaseUnwritable, reading, writing
 
 POLL = 0.05
 """Seconds of real time between two looks at whether the database has changed."""
+
+LOOK = 1.0
+"""Seconds of real time between two looks for what other senders have left behind."""
 
 GRACE = 2.0
 """Seconds of real time that attempts under way are given to end when the sender is stopped."""
@@ -132,7 +137,7 @@ class Counts:
 
 
 class Sender:
-    """One loop in the serving process; nothing is in memory only but which lines failed last, and since when.
+    """One loop in a serving process; nothing is in memory only but which lines failed last, and since when.
 
     What is asked goes before what is told, then the worse tier, fresh notices before retries, in the order
     in which they fell due. Attempts are timed by real time, due times by the clock.
@@ -151,7 +156,10 @@ class Sender:
         self._failing: set[Line] = set()
         self._misdirected: dict[Line, int] = {}  # when the line first answered so, and nothing else since, µs
         self._commits = Commits(engine)
+        self._claims = claims_on(engine)
+        self._shared = engine.dialect.name == "postgresql"
         self._recovered = False
+        self._next_look = 0.0
         self._wake = asyncio.Event()
         self._next_due: int | None = None
         self._stalled = False
@@ -168,6 +176,9 @@ class Sender:
         try:
             while not stop.is_set():
                 now = self._clock.now()
+                if self._shared and stopwatch() >= self._next_look:  # others may have died since
+                    self._next_look = stopwatch() + LOOK
+                    self._recovered = False
                 # Commits are counted before the rows are read, so that one in between is seen the next time.
                 count = self._count()
                 if self._settled or count != seen or self._is_due(now):
@@ -175,7 +186,10 @@ class Sender:
                 await self._rest()
         finally:
             self._commits.close()
-        await self._finish()
+        try:
+            await self._finish()
+        finally:
+            self._claims.close()
 
     def _count(self) -> object:
         """Differs after any other connection's commit; where the database cannot say, it always differs."""
@@ -205,13 +219,16 @@ class Sender:
         calling = [(notice.channel, notice.address) for notice in self._calls.values()]
         lines = Lines(self._channels, calling, self._failing)
         try:
+            await asyncio.to_thread(self._claims.keep, ours)
             if not self._recovered:
-                recovered = await asyncio.to_thread(_recover, self._engine, ours)
+                recovered = await asyncio.to_thread(_recover, self._engine, self._claims, ours)
                 self._recovered = True
                 if recovered:
                     self.counts.recovered += recovered
                     log.info("sender.recovered", notices=recovered)
-            taken, self._next_due = await asyncio.to_thread(_exchange, self._engine, settled, lines.take, now)
+            taken, self._next_due = await asyncio.to_thread(
+                _exchange, self._engine, self._claims, settled, lines.take, now
+            )
         except BaseException as error:
             # What was settled waits for the next try. The rows stand as they were, but where the connection
             # was lost in the commit: then some may stand as "sending" that nobody sends.
@@ -272,7 +289,7 @@ class Sender:
             await asyncio.gather(*unfinished, return_exceptions=True)
         try:
             await asyncio.to_thread(
-                _exchange, self._engine, self._settled, lambda line: False, self._clock.now()
+                _exchange, self._engine, self._claims, self._settled, lambda line: False, self._clock.now()
             )
         except (DatabaseBusy, DatabaseUnwritable) as error:
             # They stand as "sending": the next start sends them again, marked.
@@ -301,22 +318,46 @@ _ORDER = (
     outbox.c.id,
 )
 _place = func.row_number().over(partition_by=(outbox.c.channel, outbox.c.address), order_by=_ORDER)
-_ranked = (
-    select(outbox.c.id, outbox.c.channel, outbox.c.address, _place.label("place"))
-    .where(outbox.c.state == NoticeState.WAITING, outbox.c.due <= bindparam("now"))
-    .subquery()
+_WAITING = (outbox.c.state == NoticeState.WAITING, outbox.c.due <= bindparam("now"))
+_called = outbox.alias("called")
+_IS_FREE = ~exists().where(
+    _called.c.channel == outbox.c.channel,
+    _called.c.address == outbox.c.address,
+    _called.c.state == NoticeState.SENDING,
+    _called.c.id.not_in(bindparam("settled", expanding=True)),
 )
-HEADS = (
-    select(_ranked.c.id, _ranked.c.channel, _ranked.c.address)
-    .where(_ranked.c.place == 1)
-    .join(outbox, outbox.c.id == _ranked.c.id)
-    .order_by(*_ORDER)
-)
+
+
+def _heads(*which: ColumnElement[bool]) -> Select[Any]:
+    ranked = (
+        select(outbox.c.id, outbox.c.channel, outbox.c.address, _place.label("place"))
+        .where(*_WAITING, *which)
+        .subquery()
+    )
+    return (
+        select(ranked.c.id, ranked.c.channel, ranked.c.address)
+        .where(ranked.c.place == 1)
+        .join(outbox, outbox.c.id == ranked.c.id)
+        .order_by(*_ORDER)
+    )
+
+
+HEADS = _heads()
 """The notice that each line with any due should send next."""
+
+HEADS_OF_FREE = _heads(_IS_FREE)
+"""The same, but of no line that a sender is calling now."""
 
 NEXT_DUE = select(func.min(outbox.c.due)).where(
     outbox.c.state == NoticeState.WAITING, outbox.c.due > bindparam("now")
 )
+
+CLAIMABLE = (
+    select(outbox.c.id)
+    .where(outbox.c.id.in_(bindparam("notices", expanding=True)), *_WAITING)
+    .with_for_update()
+)
+"""What is still there to claim: another may have claimed and settled it since it was read."""
 
 CLAIM = (
     update(outbox)
@@ -342,37 +383,63 @@ SETTLE = (
     )
 )
 
+SETTLEABLE = (
+    select(outbox.c.id, outbox.c.attempts)
+    .where(outbox.c.id.in_(bindparam("notices", expanding=True)), outbox.c.state == NoticeState.SENDING)
+    .with_for_update()
+)
+"""Of what was sent, what stands as being sent, and in which attempt: another sender, which took us for dead, may have
+sent it again since, and then the outcome is its to write."""
+
+UNDER_WAY = select(outbox.c.id).where(
+    outbox.c.state == NoticeState.SENDING, outbox.c.id.not_in(bindparam("ours", expanding=True))
+)
+
 RECOVER = (
     update(outbox)
-    .where(outbox.c.state == NoticeState.SENDING, outbox.c.id.not_in(bindparam("ours", expanding=True)))
+    .where(outbox.c.state == NoticeState.SENDING, outbox.c.id.in_(bindparam("left", expanding=True)))
     .values(state=NoticeState.WAITING, maybe_delivered=True)
 )
 
 
-def _recover(engine: Engine, ours: Sequence[str]) -> int:
-    """Notices that stand as being sent, but are none of ours, are to be sent again, marked; how many."""
+def _recover(engine: Engine, claims: Claims, ours: Sequence[str]) -> int:
+    """Notices that stand as being sent, but nobody has, are to be sent again, marked; how many."""
+    with reading(engine) as connection:
+        under_way = connection.scalars(UNDER_WAY, {"ours": ours}).all()
+    left = claims.take(under_way)
+    if not left:
+        return 0
     with writing(engine) as connection:
-        return connection.execute(RECOVER, {"ours": ours}).rowcount
+        return connection.execute(RECOVER, {"left": left}).rowcount
 
 
 def _exchange(
-    engine: Engine, settled: Sequence[Notice], take: Callable[[Line], bool], now: int
+    engine: Engine, claims: Claims, settled: Sequence[Notice], take: Callable[[Line], bool], now: int
 ) -> tuple[list[Notice], int | None]:
     """Writes what was settled and claims what may be sent now, in one transaction.
 
     Returns the claimed notices, and when the next that is not due yet will be. A write lock is taken only
     if there is something to write.
     """
+    shared = engine.dialect.name == "postgresql"
+    values: dict[str, Any] = {"now": now} | ({"settled": [n.id for n in settled]} if shared else {})
     with reading(engine) as connection:
-        heads = connection.execute(HEADS, {"now": now}).all()
+        heads = connection.execute(HEADS_OF_FREE if shared else HEADS, values).all()
         next_due = connection.scalar(NEXT_DUE, {"now": now})
-    claimed = [head.id for head in heads if take((head.channel, head.address))]
+    claimed = claims.take([head.id for head in heads if take((head.channel, head.address))])
     if not settled and not claimed:
         return [], next_due
     with writing(engine) as connection:
         if settled:
+            sent = [notice.id for notice in settled]
+            stands = {(row.id, row.attempts) for row in connection.execute(SETTLEABLE, {"notices": sent})}
+            settled = [notice for notice in settled if (notice.id, notice.attempts) in stands]
+        if settled:
             connection.execute(SETTLE, [_settled_row(notice) for notice in settled])
             record_undelivered(connection, (n for n in settled if n.state is NoticeState.FAILED), now)
+        if claimed:
+            free = set(connection.scalars(CLAIMABLE, {"notices": claimed, "now": now}))
+            claimed = [notice for notice in claimed if notice in free]
         if claimed:
             connection.execute(CLAIM, [{"notice": notice} for notice in claimed])
         rows = connection.execute(CLAIMED, {"claimed": claimed}).all()

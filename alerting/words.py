@@ -97,6 +97,8 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "subject.hazard": ("隐患 {id}", "hazard {id}"),
     "subject.penalty": ("处罚 {id}", "penalty {id}"),
     "subject.system": ("烽火系统", "Fenghuo"),
+    "subject.slot": ("烽火系统数据分区 {id}", "Fenghuo's slot {id}"),
+    "subject.shard": ("烽火系统规则分区 {id}", "Fenghuo's shard {id}"),
     # the parts of a notice
     "statement": ("{subject}{what}", "{subject} {what}"),
     "title": ("{who}，{statement}", "{who}, {statement}"),

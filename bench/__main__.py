@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import codec, collect, compound, desk, end_to_end, engine, evaluate, journal, registry
+from bench import cluster, codec, collect, compound, desk, end_to_end, engine, evaluate, journal, registry
 
 BENCHES: dict[str, Callable[[bool], dict[str, Any]]] = {
     "codec": codec.run,
@@ -23,6 +23,7 @@ BENCHES: dict[str, Callable[[bool], dict[str, Any]]] = {
     "end_to_end": end_to_end.run,
     "collect": collect.run,
     "evaluate": evaluate.run,
+    "cluster": cluster.run,
 }
 
 

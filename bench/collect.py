@@ -39,7 +39,6 @@ from streams import configuration, rulebook_file
 from tests.build import city_registry
 
 SLOTS = 4
-COMMAND = "import typer; from fenghuo.commands.collect import collect; typer.run(collect)"
 
 
 @dataclass
@@ -51,13 +50,19 @@ class Servers:
     broker: Mosquitto
     registry: Registry
     folder: Path
+    kafka: Kafka
+    postgres: Postgres
+
+    @property
+    def file(self) -> Path:
+        """The settings of all roles."""
+        return self.folder / "cluster.yaml"
 
     def start(self) -> None:
-        file = self.folder / "cluster.yaml"
-        file.write_text(yaml.safe_dump(json.loads(self.settings.model_dump_json())), "utf-8")
+        self.file.write_text(yaml.safe_dump(json.loads(self.settings.model_dump_json())), "utf-8")
         with (self.folder / "collect.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", COMMAND, str(file), "--name", "bench"],
+                [sys.executable, "-m", "fenghuo", "collect", str(self.file), "--name", "bench"],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "FENGHUO_BROKER_PASSWORD": "bench"},
@@ -149,7 +154,7 @@ def servers(compiled: Registry) -> Iterator[Servers]:
         version = configuration.save(folder / "compiled", compiled, rulebook_file.read(rulebook_file.SHIPPED))
         shared_versions.publish(database, folder / "compiled", version, 0)
         database.dispose()
-        running = Servers(settings, cluster, broker, compiled, folder)
+        running = Servers(settings, cluster, broker, compiled, folder, kafka, postgres)
         running.start()
         stack.callback(running.process.wait, 30)
         stack.callback(running.process.terminate)

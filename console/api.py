@@ -62,11 +62,12 @@ class Dependencies:
     database: Engine
     registry: Callable[[], Registry]  # the version in force
     clock: Clock
-    journal: Path  # folder
+    journal: Path | None  # folder; none in a cluster: what arrives is in Kafka
     values: Path  # file of last values
-    status: Callable[[], JudgeStatus | None]  # None before the judge has said anything
+    status: Callable[[], JudgeStatus | None]  # None before the judge has said anything, and in a cluster
     sender: Counts | None = None
     store: RegistryStore | None = None  # the registry's database, where it may be read and edited
+    standstill: Callable[[], str] | None = None  # of a cluster, why nothing is judged; "" if it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,10 @@ def create_app(deps: Dependencies) -> FastAPI:
                 connection.exec_driver_sql("SELECT 1 FROM state").first()
         except (DatabaseBusy, DatabaseUnwritable) as error:
             raise Refused(503, "not_ready", "the desk's database cannot be read") from error
+        if deps.standstill is not None:
+            if why := deps.standstill():
+                raise Refused(503, "not_ready", why)
+            return Health(status="ready")
         said = deps.status()
         if said is None or deps.clock.now() - said.time > JUDGE_FRESH:
             raise Refused(503, "not_ready", "the judging process has not been heard of lately")
@@ -291,7 +296,11 @@ def create_app(deps: Dependencies) -> FastAPI:
         ] = None,
     ) -> DeadLetters:
         """Messages that could not be used, the newest first: all of them for the system, else those of the
-        topics of the enterprises that the token covers."""
+        topics of the enterprises that the token covers. In a cluster they are in Kafka, and not here."""
+        if deps.journal is None:
+            raise Refused(
+                404, "not_here", "the dead letters of a cluster are in its Kafka topic of this name"
+            )
         prefixes = None
         if not asking.scope.system:
             seen = scope.enterprises(deps.registry(), asking.scope)
@@ -322,7 +331,7 @@ def create_app(deps: Dependencies) -> FastAPI:
     # -- metrics ---------------------------------------------------------------------------------
 
     collected = CollectorRegistry()
-    collected.register(Scrape(deps.database, deps.status, requests, deps.sender))
+    collected.register(Scrape(deps.database, deps.status, requests, deps.sender, deps.standstill))
 
     @metrics.get("/metrics", operation_id="metrics", response_class=Response)
     def read_metrics(asking: Asking) -> Response:

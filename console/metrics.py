@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Engine, func, select
 
 from alerting import store, tables
+from alerting.desk import sources
 from alerting.sender import Counts
 from registry.clock import SECOND
 from registry.database import DatabaseBusy, DatabaseUnwritable, reading
@@ -83,11 +84,13 @@ class Scrape(Collector):
         status: Callable[[], JudgeStatus | None],
         requests: Requests,
         sender: Counts | None = None,
+        standstill: Callable[[], str] | None = None,
     ) -> None:
         self._database = database
         self._status = status
         self._requests = requests
         self._sender = sender
+        self._standstill = standstill
 
     def describe(self) -> Iterable[Metric]:
         """Nothing beforehand, so that registering asks no database."""
@@ -95,9 +98,12 @@ class Scrape(Collector):
 
     def collect(self) -> Iterator[Metric]:
         status = self._status()
-        yield _gauge(
-            "fenghuo_judge_up", "1 if the judging process has ever said how it is.", status is not None
-        )
+        if self._standstill is None:
+            yield _gauge(
+                "fenghuo_judge_up", "1 if the judging process has ever said how it is.", status is not None
+            )
+        else:
+            yield _gauge("fenghuo_cluster_judges", "1 if what arrives is judged.", not self._standstill())
         if status is not None:
             yield from _judge(status)
         try:
@@ -130,6 +136,16 @@ class Scrape(Collector):
         for state, count in states:
             notices.add_metric([state], count)
         yield notices
+        came = sources(self._database)
+        if came:
+            times = GaugeMetricFamily(
+                "fenghuo_source_time_seconds",
+                "Up to when the desk has absorbed a source.",
+                labels=["source"],
+            )
+            for source, time in sorted(came.items()):
+                times.add_metric([source], time / SECOND)
+            yield times
 
 
 def _judge(status: JudgeStatus) -> Iterator[Metric]:

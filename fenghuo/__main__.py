@@ -2,7 +2,26 @@
 
 import typer
 
-from fenghuo.commands import alerts, check, demo, doctor, publish, registry, rules, serve, simulate, token
+from fenghuo.commands import (
+    alerts,
+    api,
+    check,
+    collect,
+    demo,
+    desk,
+    doctor,
+    evaluate,
+    prepare,
+    publish,
+    registrar,
+    registry,
+    rules,
+    serve,
+    simulate,
+    token,
+)
+
+CLUSTER = "Roles of a cluster"
 
 app = typer.Typer(
     name="fenghuo",
@@ -16,6 +35,12 @@ app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("check")(check.check)
 app.command("doctor")(doctor.doctor)
+app.command("prepare", rich_help_panel=CLUSTER)(prepare.prepare)
+app.command("registrar", rich_help_panel=CLUSTER)(registrar.registrar)
+app.command("collect", rich_help_panel=CLUSTER)(collect.collect)
+app.command("evaluate", rich_help_panel=CLUSTER)(evaluate.evaluate)
+app.command("desk", rich_help_panel=CLUSTER)(desk.desk)
+app.command("api", rich_help_panel=CLUSTER)(api.api)
 app.command("publish-file")(publish.publish_file)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(registry.app, name="registry")

@@ -55,6 +55,7 @@ def make(settings: Settings) -> Worker:
         kafka=cluster.kafka,
         topics=Topics(cluster.topics),
         layout=Layout(cluster.slots, cluster.shards, cluster.shard_level),
+        folder=settings.data / "faust",
         checkpoint=cluster.checkpoint,
         patience=int(cluster.patience * SECOND),
     )

@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
@@ -23,10 +23,12 @@ from fenghuo.anchor import shared_anchor
 from fenghuo.clock_socket import ClockLost, ControlledClock
 from fenghuo.logs import configure
 from fenghuo.settings import Settings
+from fenghuo.standstill import Illness
 from registry.clock import Clock, SystemClock, pause, stopwatch
 from registry.database import open_database, reading
 from registry.model import Registry
 from registry.store import RegistryStore
+from streams.finding import Finding
 from streams.system_findings import SystemFindings
 
 log = structlog.get_logger()
@@ -59,10 +61,25 @@ class Serving:
         own = open_database(settings.desk_database)
         self.sender = Sender(own, clock, open_channels(settings))
         self._own, self._own_desk = own, Desk(own, self.registry)
-        self._system: SystemFindings | None = None  # None: what is open has yet to be read
+        self._opened: list[Finding] | None = None  # None: what is open has yet to be read
+        self._systems: dict[str, SystemFindings] = {}  # by subject
         self._word = self._judge()  # of a judge that may be dead by now: it counts as nothing heard
         self._heard_at, self._heard = stopwatch(), False
         self._starts: deque[float] = deque(maxlen=OFTEN)
+
+    def dependencies(self) -> Dependencies:
+        """What the API stands on."""
+        return Dependencies(
+            desk=self.desk,
+            database=self.database,
+            registry=lambda: self.registry,
+            clock=self.clock,
+            journal=self.settings.journal,
+            values=self.settings.values,
+            status=lambda: status.read(self.settings.status),
+            sender=self.sender.counts,
+            store=self.store,
+        )
 
     def follow_registry(self) -> None:
         """Take over the version that the judge has put in force."""
@@ -74,25 +91,39 @@ class Serving:
         except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion, OSError) as error:
             log.error("registry_not_followed", why=str(error))  # the next look tries again
             return
-        self.desk.set_registry(self.registry)
-        self._own_desk.set_registry(self.registry)
+        self.set_registry(self.registry)
         log.info("registry_followed", version=said.version)
+
+    def set_registry(self, in_force: Registry) -> None:
+        """Serve by this registry from now on."""
+        self.registry = in_force
+        self.desk.set_registry(in_force)
+        self._own_desk.set_registry(in_force)
 
     def watch_judge(self, watch: float) -> None:
         """Tell the administrator of a judge that has died or stands still; it can't say so itself."""
-        why = self._illness(watch)
+        self._tell({"system": Illness(self._illness(watch))})
+
+    def _tell(self, ills: Mapping[str, Illness]) -> None:
+        """Of each subject why it does not work; what is not new is not told."""
         try:
-            if self._system is None:
+            if self._opened is None:
                 with reading(self._own) as connection:
                     opened = store.open_system_findings(connection)
-                self._system = SystemFindings(f for f in opened if f.rule == "system.judge")
-            findings = self._system.holds("system.judge", self.clock.now(), why)
-            if not findings:
-                return
-            log.error("judge_ill" if why else "judge_well_again", why=why)
-            self._own_desk.round(findings, None, self.clock.now())
+                self._opened, self._systems = [f for f in opened if f.rule == "system.judge"], {}
+            now = self.clock.now()
+            findings = []
+            for subject, ill in ills.items():
+                if subject not in self._systems:
+                    self._systems[subject] = SystemFindings(self._opened, subject)
+                said = self._systems[subject].holds("system.judge", now, ill.why, ill.since)
+                if said:
+                    log.error("judge_ill" if ill.why else "judge_well_again", why=ill.why, what=subject)
+                findings += said
+            if findings:
+                self._own_desk.round(findings, None, now)
         except BaseException as error:
-            self._system = None  # said again at the next look
+            self._opened = None  # said again at the next look
             if not isinstance(error, DatabaseBusy | DatabaseUnwritable):
                 raise
             log.error("desk_does_not_take", why=str(error))
@@ -178,19 +209,7 @@ class Server(uvicorn.Server):
 async def _api(serving: Serving, stop: asyncio.Event) -> None:
     """The HTTP server; where its port is taken, or it ends, it is tried again, and notices go out meanwhile."""
     settings = serving.settings
-    app = create_app(
-        Dependencies(
-            desk=serving.desk,
-            database=serving.database,
-            registry=lambda: serving.registry,
-            clock=serving.clock,
-            journal=settings.journal,
-            values=settings.values,
-            status=lambda: status.read(settings.status),
-            sender=serving.sender.counts,
-            store=serving.store,
-        )
-    )
+    app = create_app(serving.dependencies())
     while not stop.is_set():
         try:
             listener = socket.create_server((settings.host, settings.port), family=_family(settings.host))

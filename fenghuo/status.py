@@ -50,7 +50,7 @@ def read(path: Path) -> Status | None:
         return None
 
 
-def write(path: Path, status: Status) -> None:
+def write(path: Path, status: msgspec.Struct) -> None:
     """Replace the file at once, so that a reader sees the old or the new, never half."""
     fresh = path.with_suffix(".new")
     fresh.write_bytes(msgspec.json.encode(status))

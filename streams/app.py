@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -34,12 +35,14 @@ log = structlog.get_logger()
 class Parameters:
     """What a worker is told.
 
-    kafka: HOST:PORT, several with commas. checkpoint: seconds between two. patience: µs, see CompoundShard.
+    kafka: HOST:PORT, several with commas. folder: for Faust, which wants one. checkpoint: seconds between two.
+    patience: µs, see CompoundShard.
     """
 
     kafka: str
     topics: Topics
     layout: Layout
+    folder: Path
     checkpoint: float = 1.0
     patience: int = 2_000_000
 
@@ -126,6 +129,7 @@ class Worker:
             names.evaluate,
             broker=";".join(f"kafka://{place.strip()}" for place in parameters.kafka.split(",")),
             store="memory://",
+            datadir=str(parameters.folder),
             key_serializer="raw",
             value_serializer="raw",
             web_enabled=False,

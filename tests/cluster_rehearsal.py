@@ -9,11 +9,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+import msgspec
 import yaml
 
 from deploy.dev.services import Kafka, Postgres
-from fenghuo import collect_status
+from fenghuo import collect_status, evaluate, settings
 from fenghuo.rehearsal import PHONE_SECRET, Rehearsal
+from fenghuo.settings import Cluster
 from ingest.broker import die_with_parent, slot_accounts
 from registry import versions
 from registry.compile import compile_source
@@ -31,7 +33,9 @@ class ClusterRehearsal(Rehearsal):
     """As a Rehearsal; roles are named "collect-1", "evaluate-1", "desk-1", "api-1" and "registrar".
 
     Args:
-        workers: how many there are. cluster: settings of the cluster, laid over the tests' own.
+        start: as of a Rehearsal.
+        workers, collectors: how many there are. cluster: settings of the cluster, laid over the tests' own; without a
+            stepper, compound rules wait for nobody for longer than the product's default.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class ClusterRehearsal(Rehearsal):
         database: str,
         *,
         workers: int = 1,
+        collectors: int = 1,
         **cluster: object,
     ) -> None:
         super().__init__(folder, registry_folder, start)
@@ -51,9 +56,18 @@ class ClusterRehearsal(Rehearsal):
         self.processes = (API, COLLECT, DESK)
         self._kafka, self._url = kafka, database
         self._workers = [f"evaluate-{number}" for number in range(1, workers + 1)]
-        self._cluster = {"slots": 3, "checkpoint": 0.5, "patience": 86_400.0, "topics": alone(), **cluster}
+        self._collectors = [f"collect-{number}" for number in range(1, collectors + 1)]
+        patience = {} if start is None else {"patience": 86_400.0}
+        self._cluster = {"slots": 3, "checkpoint": 0.5, "topics": alone(), **patience, **cluster}
         self._roles: dict[str, subprocess.Popen[bytes]] = {}
         self._stack = ExitStack()
+
+    @property
+    def cluster(self) -> Cluster:
+        """What all roles are told."""
+        cluster = settings.load(self.settings_file).cluster
+        assert cluster is not None
+        return cluster
 
     @property
     def settings_file(self) -> Path:
@@ -68,10 +82,10 @@ class ClusterRehearsal(Rehearsal):
         self._write_settings()
         self._run("prepare")
         self.start_role("registrar")
-        self.start_role(COLLECT, *self._workers, DESK, API)
+        self.start_role(*self._collectors, *self._workers, DESK, API)
         self._has_api = api
         self._await("start", self._started)
-        self._await("the collector's sessions at the broker", self._subscribed)
+        self._await("the collectors' sessions at the broker", self._subscribed)
         self.settle()
 
     def _write_settings(self) -> None:
@@ -128,15 +142,22 @@ class ClusterRehearsal(Rehearsal):
             self._roles.pop(name).wait(WITHIN)
         return pid
 
+    def lose(self, worker: str) -> None:
+        """End a worker for good, as its machine would: what keeps it alive dies with it."""
+        keeper = self._roles.pop(worker)
+        keeper.send_signal(signal.SIGSTOP)
+        try:
+            os.kill(_child(keeper.pid), signal.SIGKILL)
+        finally:
+            keeper.kill()
+            keeper.wait(WITHIN)
+
     def pid(self, name: str) -> int:
         """The process id of a role; of a worker, that of the process that judges."""
         own = self._roles[name].pid
         if not name.startswith("evaluate"):
             return own
-        children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
-        if not children:
-            raise ProcessLookupError(f"no {name} runs")
-        return int(children[0])
+        return _child(own)
 
     def stop(self) -> None:
         """End all roles, in the order in which readings flow, and the broker."""
@@ -165,15 +186,35 @@ class ClusterRehearsal(Rehearsal):
         except httpx.TransportError:
             return False
 
-    def collector(self) -> collect_status.CollectStatus | None:
-        """What the collector says of itself."""
-        said = collect_status.read(collect_status.path(self.data, "1"))
-        role = self._roles.get(COLLECT)
+    def collector(self, name: str = COLLECT) -> collect_status.CollectStatus | None:
+        """What a collector says of itself."""
+        said = collect_status.read(collect_status.path(self.data, name.partition("-")[2]))
+        role = self._roles.get(name)
         return said if said is not None and role is not None and said.pid == role.pid else None
 
+    def worker(self, name: str) -> evaluate.EvaluateStatus | None:
+        """What a worker says of itself."""
+        try:
+            said = evaluate.status_file(self.data, name.partition("-")[2]).read_bytes()
+            decoded = msgspec.json.decode(said, type=evaluate.EvaluateStatus)
+            return decoded if decoded.pid == self.pid(name) else None
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+
+    def owned(self, worker: str) -> list[int]:
+        """The slots that a worker has by now."""
+        said = self.worker(worker)
+        return sorted(said.readings) if said is not None else []
+
+    def shares(self) -> dict[str, int]:
+        """How many slots each collector has and hears."""
+        said = {name: self.collector(name) for name in self._collectors}
+        return {name: len(one.slots) for name, one in said.items() if one is not None and one.connected}
+
     def _subscribed(self) -> bool:
-        said = self.collector()
-        return said is not None and len(said.slots) == self._cluster["slots"] and said.connected
+        """Whether the slots are shared out among all collectors, and all are heard."""
+        shares = self.shares()
+        return len(shares) == len(self._collectors) and sum(shares.values()) == self._cluster["slots"]
 
     def _registry_database(self) -> str:
         return self._url
@@ -193,6 +234,14 @@ class ClusterRehearsal(Rehearsal):
         self.settle()
 
 
+def _child(keeper: int) -> int:
+    """The process that a worker's keeper keeps alive. Raises ProcessLookupError."""
+    children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+    if not children:
+        raise ProcessLookupError("no worker runs")
+    return int(children[0])
+
+
 @contextmanager
 def cluster_rehearsal(
     folder: Path,
@@ -205,4 +254,3 @@ def cluster_rehearsal(
     """One on a database of its own; not started."""
     with new_database(postgres, upgrade) as url:
         yield ClusterRehearsal(folder, registry_folder, start, kafka, url, **options)
-

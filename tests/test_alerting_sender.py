@@ -526,6 +526,7 @@ def test_a_fault_that_nobody_foresaw_rings_nobody_twice(
         assert await sender._exchange(clock.now())
 
     asyncio.run(story())
+    sender._claims.close()  # as `run` does at its end
     assert channel.sent == [("n", False)]
     assert all_delivered(engine)
 

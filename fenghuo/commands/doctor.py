@@ -44,21 +44,35 @@ class Finding(NamedTuple):
 
 
 def doctor(
-    data: Annotated[Path, typer.Option(help="Data folder of `fenghuo serve`.", envvar="FENGHUO_DATA")],
+    file: Annotated[Path | None, typer.Argument(help="Settings (YAML) of a cluster.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder of `fenghuo serve`.", envvar="FENGHUO_DATA")
+    ] = None,
 ) -> None:
     """Look at broker, database, clock, disk and duty rota, and say what a person should do.
 
-    Example: `fenghuo doctor --data build/data`
+    Example: `fenghuo doctor --data build/data`, or `fenghuo doctor cluster.yaml`
 
     Exit status: 0 if nothing is bad.
     """
     try:
-        chosen = settings.of_run(data)
+        if file is not None:
+            chosen = settings.load(file)
+        elif data is not None:
+            chosen = settings.of_run(data)
+        else:
+            raise typer.BadParameter("give --data of `fenghuo serve`, or a cluster's settings file")
     except settings.SettingsError as error:
         stderr.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
         raise typer.Exit(1) from error
     table = Table("what", "verdict", "said")
-    findings = list(examine(chosen, SystemClock().now()))
+    now = SystemClock().now()
+    if chosen.cluster is None:
+        findings = list(examine(chosen, now))
+    else:
+        from fenghuo.commands import doctor_cluster
+
+        findings = list(doctor_cluster.examine(chosen, chosen.cluster, now))
     for finding in findings:
         table.add_row(finding.what, finding.verdict, escape(finding.said))
     console.print(table)
@@ -89,21 +103,32 @@ def examine(chosen: settings.Settings, now: int) -> Iterator[Finding]:
     if compiled is None:
         yield Finding("registry", BAD, "none has ever been compiled")
         return
+    yield from of_registry(compiled, chosen, now)
+
+
+def of_registry(compiled: Registry, chosen: settings.Settings, now: int) -> Iterator[Finding]:
+    """Who is on duty, whom the channels reach, and whose silence is noticed."""
     yield _rota(compiled, now)
     yield _channels(compiled, chosen)
     yield _silence(compiled)
 
 
-def _broker(chosen: settings.Settings, said: status.Status | None) -> Finding:
+def broker_answers(chosen: settings.Settings) -> Finding:
+    """Whether the MQTT broker can be reached."""
     if chosen.broker is None:
         return Finding("broker", BAD, "none is set")
     try:
         socket.create_connection((chosen.broker.host, chosen.broker.port), timeout=3).close()
     except OSError as error:
         return Finding("broker", BAD, f"{chosen.broker.url} does not answer: {error}")
-    if said is not None and not said.connected:
-        return Finding("broker", BAD, f"{chosen.broker.url} answers, but the judge is not connected to it")
     return Finding("broker", GOOD, f"{chosen.broker.url} answers")
+
+
+def _broker(chosen: settings.Settings, said: status.Status | None) -> Finding:
+    found = broker_answers(chosen)
+    if found.verdict == GOOD and said is not None and not said.connected:
+        return Finding("broker", BAD, f"{found.said}, but the judge is not connected to it")
+    return found
 
 
 def _judge(chosen: settings.Settings, said: status.Status | None, now: int) -> Finding:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 import console.tokens as tokens
 from console.scope import Scope, ScopeError
 from fenghuo import settings
-from registry import versions
+from registry import shared_versions, versions
 from registry.clock import SystemClock
 from registry.database import DatabaseError, open_database
 from registry.model import Registry
@@ -25,7 +25,9 @@ app = typer.Typer(no_args_is_help=True, help="Make, list and revoke tokens of th
 screen = Console()
 stderr = Console(stderr=True, highlight=False)
 
-Data = Annotated[Path, typer.Option(help="Data folder of `fenghuo serve`.", envvar="FENGHUO_DATA")]
+Data = Annotated[
+    Path, typer.Option(help="Data folder of `fenghuo serve` or `fenghuo api`.", envvar="FENGHUO_DATA")
+]
 
 
 @app.command()
@@ -40,7 +42,7 @@ def create(
     Example: `fenghuo token create "duty desk" --scope cell:east --person li --data build/data`
     """
     with _desk(data) as database:
-        registry = _registry(data)
+        registry = _registry(data, database)
         parsed = Scope.parse(scope)
         if parsed.kind == "cell" and parsed.name not in registry.cells:
             raise ScopeError(f"the registry has no cell {parsed.name!r}; it has {_some(registry.cells)}")
@@ -85,10 +87,10 @@ def revoke(
 def _desk(data: Path) -> Iterator[Engine]:
     """The desk's database of a data folder; what goes wrong is said in a line, and nothing is made."""
     try:
-        path = settings.of_run(data).data / "desk.sqlite"
-        if not path.exists():
-            raise settings.SettingsError(f"{path} is not there: start `fenghuo serve` once with this folder")
-        database = open_database(path)
+        where = settings.of_run(data).desk_database
+        if isinstance(where, Path) and not where.exists():
+            raise settings.SettingsError(f"{where} is not there: start `fenghuo serve` once with this folder")
+        database = open_database(where)
         try:
             yield database
         finally:
@@ -101,11 +103,19 @@ def _desk(data: Path) -> Iterator[Engine]:
         raise typer.Exit(1) from error
 
 
-def _registry(data: Path) -> Registry:
-    """The version that is in force, or about to be. Raises SettingsError."""
-    folder = settings.of_run(data).versions
+def _registry(data: Path, database: Engine) -> Registry:
+    """The version that is in force, or about to be. Raises SettingsError, and as ``reading``."""
+    chosen = settings.of_run(data)
+    folder = chosen.versions
     try:
-        return versions.load(folder, versions.wanted(folder) or "none")
+        if chosen.cluster is None:
+            version = versions.wanted(folder)
+        else:
+            wanted = shared_versions.wanted(database)
+            version = wanted.version if wanted is not None else None
+            if version is not None:
+                shared_versions.fetch(database, folder, version)
+        return versions.load(folder, version or "none")
     except (versions.NoSuchVersion, versions.BrokenVersion, OSError) as error:
         raise settings.SettingsError(f"the registry cannot be loaded: {error}") from error
 

@@ -1,0 +1,116 @@
+"""The serving role of a cluster: the API and a sender of notices, on PostgreSQL; any number of them."""
+
+import asyncio
+import signal
+import threading
+
+import structlog
+
+from alerting.desk import DatabaseBusy, DatabaseUnwritable, sources
+from console.api import Dependencies
+from fenghuo import prepared
+from fenghuo.anchor import shared_anchor
+from fenghuo.clock_socket import ControlledClock
+from fenghuo.serving import Serving, serve
+from fenghuo.settings import Cluster, Settings
+from fenghuo.standstill import Standstill
+from fenghuo.values_keeper import ValuesKeeper
+from fenghuo.version_follower import VersionFollower
+from registry.clock import Clock, SystemClock, stopwatch
+from registry.model import Registry
+
+log = structlog.get_logger()
+
+STARTING = "it has just started, and has not seen a slot come forward yet"
+
+
+class ClusterServing(Serving):
+    """What the process holds; see Serving.
+
+    Args:
+        follower: has a registry already; closed with this.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        cluster: Cluster,
+        clock: Clock,
+        follower: VersionFollower,
+        registry: Registry,
+    ) -> None:
+        super().__init__(settings, clock, registry)
+        self._follower = follower
+        self._standstill = Standstill(cluster.slots, cluster.shards, stopwatch())
+        self._stands_still = STARTING
+        self._values = ValuesKeeper(cluster, settings.values, lambda: self.registry)
+
+    def dependencies(self) -> Dependencies:
+        """What the API stands on."""
+        return Dependencies(
+            desk=self.desk,
+            database=self.database,
+            registry=lambda: self.registry,
+            clock=self.clock,
+            journal=None,
+            values=self.settings.values,
+            status=lambda: None,
+            sender=self.sender.counts,
+            store=self.store,
+            standstill=lambda: self._stands_still,
+        )
+
+    def follow_registry(self) -> None:
+        """Take over the version that is wanted."""
+        newest = self._follower.registry
+        if newest is not None and newest is not self.registry:
+            self.set_registry(newest)
+
+    def watch_judge(self, watch: float) -> None:
+        """Tell the administrator of slots and shards that stand still; on a stepped clock all may."""
+        if self.settings.clock:
+            self._stands_still = ""
+            return
+        try:
+            came = sources(self._own)
+        except (DatabaseBusy, DatabaseUnwritable) as error:
+            self._stands_still = "the database cannot be read"
+            log.error("sources_not_read", why=str(error))
+            return
+        ills = self._standstill.look(came, watch)
+        whys = [ill.why for ill in ills.values() if ill.why]
+        self._stands_still = whys[0] if whys else "" if ills["system"].why is not None else STARTING
+        self._tell(ills)
+
+    def close(self) -> None:
+        """Let go of all of it."""
+        self._values.close()
+        self._follower.close()
+        super().close()
+
+
+def run(settings: Settings, cluster: Cluster, name: str) -> None:
+    """Run the serving role until SIGTERM. Raises as prepared.follower, and ChannelError."""
+    early = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: early.set())
+    follower = prepared.follower(settings, cluster, early)
+    if follower is None or follower.registry is None:
+        return
+    clock: Clock = SystemClock(shared_anchor())
+    if settings.clock:
+        clock = ControlledClock(settings.clock, f"api-{name}")
+    serving = ClusterServing(settings, cluster, clock, follower, follower.registry)
+
+    async def until_told() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        if early.is_set():
+            return
+        await serve(serving, stop)
+
+    try:
+        asyncio.run(until_told())
+    finally:
+        serving.close()

@@ -1,0 +1,45 @@
+"""The settings file of a cluster's role, as every role's command takes it."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from fenghuo import settings
+from fenghuo.settings import Cluster, Settings
+
+stderr = Console(stderr=True, highlight=False)
+
+SettingsFile = Annotated[Path, typer.Argument(help="Settings (YAML) with a `cluster`. See docs/cluster.md.")]
+
+
+NEEDED = ("confluent_kafka", "psycopg")  # of the extra `cluster`
+
+
+def load(file: Path) -> tuple[Settings, Cluster]:
+    """The settings and what they say of the cluster; a mistake is said, and ends the command with status 2."""
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise failed(f"{' and '.join(missing)} missing; to get it: pip install 'fenghuo[cluster]'")
+    try:
+        chosen = settings.load(file)
+        if chosen.cluster is None:
+            raise settings.SettingsError(f"{file}: cluster: it is missing; see docs/settings.md")
+        _ = chosen.cluster.database.address  # that its password can be read
+    except (settings.SettingsError, OSError) as error:
+        raise failed(error) from error
+    return chosen, chosen.cluster
+
+
+def remember(settings: Settings) -> None:
+    """Note them in the data folder, where `fenghuo token` looks for them. Raises OSError."""
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings.save(settings.data / "run.json")
+
+
+def failed(error: Exception | str, status: int = 2) -> typer.Exit:
+    """To be raised, once the reason is said."""
+    stderr.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
+    return typer.Exit(status)

@@ -1,0 +1,56 @@
+"""`fenghuo desk`: findings of a cluster into alerts, and their deadlines."""
+
+import signal
+import threading
+from typing import Annotated
+
+import typer
+
+from fenghuo.commands.cluster_file import SettingsFile, failed, load
+from fenghuo.logs import configure
+
+
+def desk(
+    file: SettingsFile,
+    name: Annotated[str, typer.Option(help="Of this desk, another for each on this machine.")] = "1",
+    metrics: Annotated[str, typer.Option(help="HOST:PORT at which Prometheus reads how it is.")] = "",
+) -> None:
+    """Take findings from Kafka into alerts in PostgreSQL, and do what is due; as many at once as you like.
+
+    Example: `fenghuo desk cluster.yaml --name east-1 --metrics 127.0.0.1:9101`
+
+    It ends on SIGTERM. Killed, another takes over within 6 s, and nothing is lost.
+    """
+    host, _, port = metrics.rpartition(":")
+    if metrics and not (host and port.isdigit()):
+        raise typer.BadParameter("expected HOST:PORT, such as 127.0.0.1:9101", param_hint="--metrics")
+    settings, cluster = load(file)
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    from fenghuo import desk as role
+    from fenghuo.clock_socket import ClockLost
+    from fenghuo.prepared import TablesOld
+    from fenghuo.topics import TopicsUnfit
+    from registry.database import DatabaseError
+
+    configure()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        running = role.start(settings, cluster, name, stop)
+        if running is None:
+            return
+        try:
+            if metrics:
+                collected = CollectorRegistry()
+                collected.register(role.Scrape(lambda: running.said))
+                start_http_server(int(port), host, collected)
+            running.run(stop)
+        finally:
+            running.close()
+    except ClockLost as error:
+        raise failed(error, 1) from error
+    except (TablesOld, TopicsUnfit, DatabaseError, OSError) as error:
+        raise failed(error) from error

@@ -1,0 +1,181 @@
+"""What `fenghuo doctor` looks at of a cluster: database, topics, who has which slot, and how far behind what is."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from sqlalchemy import Engine, func, select
+
+import registry.versions
+from alerting import desk, tables
+from fenghuo import topics
+from fenghuo.commands.doctor import (
+    BAD,
+    DOUBTFUL,
+    GOOD,
+    Finding,
+    broker_answers,
+    of_registry,
+)
+from fenghuo.settings import Cluster, Settings
+from fenghuo.standstill import DEAD
+from ingest import lease_tables
+from ingest.topics import Topics
+from registry import shared_versions, store_tables
+from registry.clock import SECOND
+from registry.database import DatabaseError, newest_form, open_database, reading
+from streams.configuration import load_rulebook
+
+LAG = 10_000
+"""Records behind the newest from which on a group is said to lag."""
+
+SHOWN = 5
+
+
+def examine(settings: Settings, cluster: Cluster, now: int) -> Iterator[Finding]:
+    """All that a doctor looks at; ``now`` is the wall's time, µs."""
+    yield broker_answers(settings)
+    try:
+        yield from _kafka(cluster)
+    except topics.KafkaAway as error:
+        yield Finding("kafka", BAD, f"{cluster.kafka}: {error}")
+    database = open_database(cluster.database.address, busy=2)
+    try:
+        yield from _database(settings, cluster, database, now)
+    except DatabaseError as error:
+        yield Finding("database", BAD, f"{cluster.database.url}: {error}")
+    finally:
+        database.dispose()
+
+
+def _kafka(cluster: Cluster) -> Iterator[Finding]:
+    mistakes = topics.differences(cluster)
+    if mistakes:
+        for mistake in mistakes:
+            yield Finding("topics", BAD, mistake)
+    else:
+        yield Finding("topics", GOOD, f"all {len(topics.wanted(cluster))} are as they should be")
+    try:
+        topics.require(cluster)
+    except topics.TopicsUnfit:
+        return  # what follows would count partitions that are not there
+    names = Topics(cluster.topics)
+    client = AdminClient({"bootstrap.servers": cluster.kafka, "log_level": 0})
+    readings = [TopicPartition(names.readings, slot) for slot in range(cluster.slots)]
+    findings = [TopicPartition(names.findings, shard) for shard in range(cluster.shards)]
+    try:
+        yield _group(client, cluster, "workers", names.evaluate, [*readings, *findings])
+        yield _group(client, cluster, "desks", names.desk, findings)
+        for table in ("points", "compound"):
+            yield _changelog(names.changelog(table), cluster)
+    except (KafkaException, TimeoutError) as error:
+        raise topics.KafkaAway(str(error)) from error
+
+
+def _group(
+    client: AdminClient, cluster: Cluster, what: str, group: str, partitions: list[TopicPartition]
+) -> Finding:
+    [members] = client.describe_consumer_groups([group]).values()
+    count = len(members.result(topics.WITHIN).members)
+    [asked] = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, partitions)]).values()
+    held = {(one.topic, one.partition): one.offset for one in asked.result(topics.WITHIN).topic_partitions}
+    behind = {
+        place: max(0, newest - (held[place] if held.get(place, -1) >= 0 else oldest))
+        for place, (oldest, newest) in _offsets(cluster, partitions).items()
+    }
+    worst = max(behind, key=lambda place: behind[place])
+    said = f"{count} of them; {sum(behind.values()):,} records behind"
+    if behind[worst]:
+        said += f", the most of it in {worst[0]} {worst[1]}: {behind[worst]:,}"
+    if not count:
+        return Finding(what, BAD, f"none runs: {said}")
+    return Finding(what, DOUBTFUL if sum(behind.values()) > LAG else GOOD, said)
+
+
+def _changelog(topic: str, cluster: Cluster) -> Finding:
+    count = {one.name: one.partitions for one in topics.wanted(cluster)}[topic]
+    partitions = [TopicPartition(topic, number) for number in range(count)]
+    offsets = sum(newest - oldest for oldest, newest in _offsets(cluster, partitions).values())
+    said = f"{offsets:,} offsets from first to newest, most of them compacted away if it is old"
+    return Finding(f"state ({topic})", GOOD, said)
+
+
+def _offsets(cluster: Cluster, partitions: list[TopicPartition]) -> dict[tuple[str, int], tuple[int, int]]:
+    """The oldest, and the one after the newest, of each."""
+    consumer = Consumer({"bootstrap.servers": cluster.kafka, "group.id": "fenghuo-doctor", "log_level": 0})
+    try:
+        return {
+            (one.topic, one.partition): consumer.get_watermark_offsets(one, timeout=topics.WITHIN)
+            for one in partitions
+        }
+    finally:
+        consumer.close()
+
+
+def _database(settings: Settings, cluster: Cluster, database: Engine, now: int) -> Iterator[Finding]:
+    ready = newest_form(database, tables.MIGRATIONS) and store_tables.newest_form(database)
+    if not (ready and lease_tables.ready(database)):
+        yield Finding("database", BAD, "its tables are missing or old: run `fenghuo prepare SETTINGS`")
+        return
+    yield Finding("database", GOOD, "its tables have their newest form")
+    yield _slots(cluster, database)
+    yield from _sources(cluster, desk.sources(database), now)
+    wanted = shared_versions.wanted(database)
+    if wanted is None:
+        yield Finding("registry", BAD, "no version was ever wanted: run `fenghuo registrar SETTINGS`")
+        return
+    with TemporaryDirectory() as folder:
+        try:
+            shared_versions.fetch(database, Path(folder), wanted.version)
+            compiled = registry.versions.load(Path(folder), wanted.version)
+            load_rulebook(Path(folder), wanted.version)
+        except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion, OSError) as error:
+            yield Finding("registry", BAD, f"the wanted version cannot be loaded: {error}")
+            return
+    yield Finding("registry", GOOD, f"version {wanted.version} is wanted, the edition {wanted.edition}")
+    yield from of_registry(compiled, settings, now)
+
+
+def _slots(cluster: Cluster, database: Engine) -> Finding:
+    table = lease_tables.slots.c
+    query = select(table.slot, table.owner, table.until, func.now()).where(table.slot < cluster.slots)
+    with reading(database) as connection:
+        rows = connection.execute(query.order_by(table.slot)).all()
+    until: dict[str, datetime] = {}
+    owned: dict[str, list[int]] = {}
+    for slot, owner, ends, present in rows:
+        if owner and ends >= present:
+            owned.setdefault(owner, []).append(slot)
+            until[owner] = ends
+    free = sorted(set(range(cluster.slots)) - {slot for own in owned.values() for slot in own})
+    parts = [f"{owner} has {_some(own)} till {until[owner]:%H:%M:%S}" for owner, own in sorted(owned.items())]
+    said = "; ".join(parts)
+    if free:
+        lacking = f"nobody collects for {_some(free)}: run `fenghuo collect SETTINGS`"
+        return Finding("slots", BAD, "; ".join((lacking, *parts)))
+    return Finding("slots", GOOD, said)
+
+
+def _sources(cluster: Cluster, came: dict[str, int], now: int) -> Iterator[Finding]:
+    for kind, count, what in (("readings", cluster.slots, "slots"), ("compound", cluster.shards, "shards")):
+        never = [number for number in range(count) if f"{kind}/{number}" not in came]
+        times = {n: came[f"{kind}/{n}"] for n in range(count) if n not in never}
+        behind = {number: (now - time) / SECOND for number, time in times.items()}
+        dead = [number for number, seconds in behind.items() if seconds > DEAD]
+        said = []
+        if never:
+            said.append(f"never judged: {_some(never)}")
+        if behind:
+            worst = max(behind, key=lambda number: behind[number])
+            said.append(f"the furthest behind is {worst}, by {behind[worst]:.1f} s")
+        if len(dead) > 1:
+            said.append(f"behind by more than {DEAD:.0f} s: {_some(dead)}")
+        yield Finding(f"{what} judged", BAD if never or dead else GOOD, "; ".join(said))
+
+
+def _some(numbers: list[int]) -> str:
+    more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
+    return ", ".join(map(str, numbers[:SHOWN])) + more

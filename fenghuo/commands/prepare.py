@@ -1,0 +1,36 @@
+"""`fenghuo prepare`: make what a cluster stands on, its topics and its tables."""
+
+from fenghuo.commands.cluster_file import SettingsFile, failed, load, stderr
+
+
+def prepare(file: SettingsFile) -> None:
+    """Make the topics in Kafka and the tables in PostgreSQL that are missing; safe to repeat, and after an update.
+
+    Example: `fenghuo prepare cluster.yaml`
+
+    What is there is never changed: `fenghuo doctor cluster.yaml` says what is otherwise than meant.
+    """
+    _, cluster = load(file)
+    from alerting import tables
+    from fenghuo import topics
+    from ingest import lease_tables
+    from registry import store_tables
+    from registry.database import DatabaseError, open_database
+
+    database = open_database(cluster.database.address)
+    try:
+        for upgrade in (tables.upgrade, store_tables.upgrade, lease_tables.upgrade):
+            upgrade(database)
+        made = topics.prepare(cluster)
+        mistakes = topics.differences(cluster)
+    except (DatabaseError, topics.KafkaAway) as error:
+        raise failed(error, 1) from error
+    finally:
+        database.dispose()
+    stderr.print("tables: they have their newest form")
+    for name in made:
+        stderr.print(f"topic {name}: made")
+    if not made:
+        stderr.print("topics: all are there")
+    for mistake in mistakes:
+        stderr.print(f"[yellow]{mistake}[/]", soft_wrap=True)

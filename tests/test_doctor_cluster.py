@@ -1,0 +1,94 @@
+"""What the doctor says of a cluster, from real servers: what does not run, who has what, and how far behind."""
+
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from typer.testing import CliRunner
+
+from alerting.desk import note_sources
+from deploy.dev.services import Kafka, Postgres
+from fenghuo.__main__ import app
+from fenghuo.commands import doctor, doctor_cluster
+from fenghuo.settings import Settings
+from ingest import leases
+from ingest.broker import free_port
+from ingest.topics import Topics
+from registry.clock import SECOND, SystemClock
+from registry.database import open_database
+from tests import clusters
+from tests.build import PointSpec, make_registry
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgresql]
+WORDS = {doctor.GOOD: "good", doctor.DOUBTFUL: "look", doctor.BAD: "bad"}
+
+
+def examined(settings: Settings) -> dict[str, tuple[str, str]]:
+    assert settings.cluster is not None
+    found = doctor_cluster.examine(settings, settings.cluster, SystemClock().now())
+    return {one.what: (WORDS[one.verdict], one.said) for one in found}
+
+
+def test_what_does_not_run_is_said_and_then_who_has_what(
+    kafka: Kafka, postgres: Postgres, tmp_path: Path
+) -> None:
+    with clusters.settings_of(kafka, postgres, tmp_path, slots=3) as settings:
+        said = examined(settings)
+        assert said["broker"][0] == "bad"
+        assert said["topics"] == ("good", "all 6 are as they should be")
+        assert said["workers"][0] == said["desks"][0] == "bad"
+        assert "none runs" in said["desks"][1]
+        assert said["slots"] == ("bad", "nobody collects for 0, 1, 2: run `fenghuo collect SETTINGS`")
+        assert said["slots judged"] == ("bad", "never judged: 0, 1, 2")
+        assert said["registry"][0] == "bad"
+
+        clusters.publish(settings, make_registry([PointSpec(id="TI-1", H=80.0)]))
+        database = open_database(settings.desk_database)
+        leases.keep(database, "east-1", 3, 60.0)
+        now = SystemClock().now()
+        note_sources(database, {"readings/0": now, "readings/1": now - 60 * SECOND, "compound/0": now})
+        database.dispose()
+        assert settings.cluster is not None
+        producer = Producer({"bootstrap.servers": kafka.servers})
+        producer.produce(Topics(settings.cluster.topics).findings, b"x", partition=0)
+        producer.flush(10)
+        said = examined(settings)
+        assert said["desks"][1].startswith("none runs: 0 of them; 1 records behind, the most of it in ")
+        assert said["slots"][0] == "good"
+        assert said["slots"][1].startswith("east-1 has 0, 1, 2 till ")
+        verdict, words = said["slots judged"]
+        assert verdict == "bad"
+        assert words.startswith("never judged: 2; the furthest behind is 1, by 60.")
+        assert said["shards judged"][0] == "good"
+        assert said["registry"][0] == "good"
+        assert said["duty"][0] == "good"
+        assert said["channels"][0] == "bad"
+
+        run = settings.data / "run.json"
+        settings.save(run)
+        done = CliRunner().invoke(app, ["doctor", str(run)])
+        assert (done.exit_code, "never judged" in done.stdout) == (1, True)
+        done = CliRunner().invoke(
+            app, ["token", "create", "x", "--scope", "system", "--data", str(settings.data)]
+        )
+        assert (done.exit_code, len(done.stdout.split())) == (0, 1)
+
+
+def test_servers_that_are_away_are_said(
+    kafka: Kafka, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fenghuo.topics.WITHIN", 0.3)
+    with clusters.settings_of(kafka, postgres, tmp_path) as settings:
+        assert settings.cluster is not None
+        url = f"postgresql://nobody@127.0.0.1:{free_port()}/x"
+        database = settings.cluster.database.model_copy(update={"url": url})
+        update = {"kafka": f"127.0.0.1:{free_port()}", "database": database}
+        away = settings.model_copy(update={"cluster": settings.cluster.model_copy(update=update)})
+        said = examined(away)
+    assert said["kafka"][0] == said["database"][0] == "bad"
+    assert "does not answer" in said["kafka"][1]
+
+
+def test_without_anything_to_look_at_it_says_what_to_give() -> None:
+    done = CliRunner().invoke(app, ["doctor"], env={"FENGHUO_DATA": ""})
+    assert (done.exit_code, "--data" in done.output) == (2, True)
