@@ -14,9 +14,13 @@ from sqlalchemy import ColumnElement, Connection, Engine, delete, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from registry import store_tables, versions
+from registry.clock import DAY, SystemClock
 from registry.database import DatabaseBusy, DatabaseUnwritable, reading, writing
 from registry.store_tables import version_parts, wanted_versions
 from registry.versions import BrokenVersion, NoSuchVersion, kinds, part
+
+COPIED = DAY
+"""How long a machine keeps a copy of a part at least, µs."""
 
 _ALONE = text(f"LOCK TABLE {wanted_versions.name} IN SHARE ROW EXCLUSIVE MODE")
 """Of two that publish at once, the second sees what the first has."""
@@ -108,6 +112,7 @@ def fetch(engine: Engine, folder: Path, version: str) -> None:
         if content is None:
             raise NoSuchVersion(f"the database has no {kind[1:]} of version {version}")
         versions.copy_in(folder, name, kind, content)
+        versions.discard_older(folder, SystemClock().now() - COPIED, version)
 
 
 def in_force_since(engine: Engine, time: int) -> set[str]:

@@ -158,6 +158,19 @@ def _decompressed(path: Path, content: bytes) -> bytes:
         raise BrokenVersion(f"{path}: {error}") from error
 
 
+def discard_older(folder: Path, than: int, keep: str) -> None:
+    """Remove all parts that were saved here before ``than`` (µs), but those of the version ``keep``. Raises OSError.
+
+    For a folder of copies: what is needed once more is copied again.
+    """
+    with _locked(folder, fcntl.LOCK_EX):
+        for kind in (REGISTRY, RULEBOOK):
+            for name in present(folder, kind) - {part(keep, kind)}:
+                path = _path(folder, name, kind)
+                if path.stat().st_mtime_ns < than * 1000:
+                    path.unlink()
+
+
 @contextmanager
 def _locked(folder: Path, how: int) -> Iterator[None]:
     """Between save and discard: what is saved anew is not removed for the age that it had."""

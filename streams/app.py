@@ -22,6 +22,9 @@ from streams.states import States
 SESSION = 6.0
 """Seconds after which a worker that is not heard loses its partitions."""
 
+HEARTBEAT = 1.0
+"""Seconds between two words of a worker to its group: so late may the others learn that they have to take over."""
+
 FROZEN = 4.0
 """Seconds that a worker may stand still: fewer than a session, so that it ends before others have taken over."""
 
@@ -136,7 +139,7 @@ class Worker:
             topic_allow_declare=False,  # they are made by `fenghuo prepare`, with their settings
             topic_disable_leader=True,
             broker_session_timeout=SESSION,
-            broker_heartbeat_interval=SESSION / 3,
+            broker_heartbeat_interval=HEARTBEAT,
             broker_request_timeout=20.0,
             broker_commit_interval=0.5,
             broker_max_poll_interval=600.0,

@@ -1,5 +1,6 @@
 """Versions in a database: whoever publishes when, the newest edit is wanted, and every machine has what it needs."""
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -201,6 +202,21 @@ def test_discarding_keeps_what_is_used_wanted_or_young(engine: Engine, tmp_path:
     assert shared(engine) == {f"{n}.registry" for n in names} | {f"r-{n}.rulebook" for n in names}
     assert discard_all_but(engine, (), NOW) == 2
     assert "wanted.registry" in shared(engine)
+
+
+def test_copies_that_were_made_long_ago_go(engine: Engine, tmp_path: Path) -> None:
+    for name in ("r1", "r2", "r3"):
+        publish(engine, tmp_path / "compiled", saved(tmp_path / "compiled", name), NOW)
+    mine = tmp_path / "mine"
+    fetch(engine, mine, "r1.rules")
+    fetch(engine, mine, "r2.rules")
+    os.utime(mine / "r1.registry", (0, 0))
+    os.utime(mine / "rules.rulebook", (0, 0))
+    fetch(engine, mine, "r3.rules")
+    assert versions.present(mine) == {"r2", "r3"}
+    assert versions.present(mine, versions.RULEBOOK) == {"rules"}, "the version that was asked for needs it"
+    fetch(engine, mine, "r1.rules")
+    assert "r1" in versions.present(mine), "what is needed once more is copied again"
 
 
 def test_an_empty_database_has_nothing_to_discard(engine: Engine) -> None:

@@ -56,7 +56,9 @@ class Workers:
         self.topics = Topics(prefix)
         self.engine = open_database(database)
         self.kafka = kafka
-        self._producer = Producer({"bootstrap.servers": kafka.servers, "linger.ms": 0})
+        self._producer = Producer(
+            {"bootstrap.servers": kafka.servers, "linger.ms": 0, "enable.idempotence": True}
+        )
         self._consumer = Consumer(
             {
                 "bootstrap.servers": kafka.servers,

@@ -34,7 +34,7 @@ def load(file: Path) -> tuple[Settings, Cluster]:
 
 
 def remember(settings: Settings) -> None:
-    """Note them in the data folder, where `fenghuo token` looks for them. Raises OSError."""
+    """Note them in the data folder, where `fenghuo token` and `fenghuo registry` look for them. Raises OSError."""
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings.save(settings.data / "run.json")
 

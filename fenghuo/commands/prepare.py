@@ -1,6 +1,6 @@
 """`fenghuo prepare`: make what a cluster stands on, its topics and its tables."""
 
-from fenghuo.commands.cluster_file import SettingsFile, failed, load, stderr
+from fenghuo.commands.cluster_file import SettingsFile, failed, load, remember, stderr
 
 
 def prepare(file: SettingsFile) -> None:
@@ -8,9 +8,10 @@ def prepare(file: SettingsFile) -> None:
 
     Example: `fenghuo prepare cluster.yaml`
 
+    It also notes the settings in their data folder, for `fenghuo token` and `fenghuo registry`.
     What is there is never changed: `fenghuo doctor cluster.yaml` says what is otherwise than meant.
     """
-    _, cluster = load(file)
+    settings, cluster = load(file)
     from alerting import tables
     from fenghuo import topics
     from ingest import lease_tables
@@ -22,8 +23,9 @@ def prepare(file: SettingsFile) -> None:
         for upgrade in (tables.upgrade, store_tables.upgrade, lease_tables.upgrade):
             upgrade(database)
         made = topics.prepare(cluster)
+        remember(settings)
         mistakes = topics.differences(cluster)
-    except (DatabaseError, topics.KafkaAway) as error:
+    except (DatabaseError, topics.KafkaAway, OSError) as error:
         raise failed(error, 1) from error
     finally:
         database.dispose()

@@ -21,8 +21,10 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from sqlalchemy import URL
 
 from alerting.words import moment
+from fenghuo import settings
 from registry.clock import SystemClock
 from registry.database import DatabaseError, open_database
 from registry.exchange import export_folder, import_folder
@@ -37,7 +39,9 @@ app = typer.Typer(no_args_is_help=True, help="Import, export and edit who and wh
 console = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
 
-DataFolder = Annotated[Path, typer.Option(help="Data folder of `fenghuo serve`.", envvar="FENGHUO_DATA")]
+DataFolder = Annotated[
+    Path, typer.Option(help="Data folder of `fenghuo serve`, or of a cluster's roles.", envvar="FENGHUO_DATA")
+]
 Who = Annotated[str, typer.Option(help="Who does it; whoever is logged in, if left out.")]
 Kind = Annotated[str, typer.Argument(help="settings, cell, person, duty, enterprise, point, ...")]
 Key = Annotated[str, typer.Argument(help="Such as CODE/TI-1101 of a point, or the id of a cell.")]
@@ -213,7 +217,8 @@ def remove(kind: Kind, key: Key, data: DataFolder, why: Why, who: Who = "") -> N
 def _edit(data: Path, change: Change, who: str, why: str) -> None:
     if not why.strip():
         raise typer.BadParameter("say why: it stands in the history", param_hint="--why")
-    if not (data / "registry.sqlite").exists():
+    where = _where(data)
+    if isinstance(where, Path) and not where.exists():
         raise _nothing(data)
     with _store(data) as store:
         now = SystemClock().now()
@@ -262,6 +267,16 @@ def _known(kind: str) -> None:
         raise typer.BadParameter(f"{kind!r} is none: expected one of {', '.join(kinds())}", param_hint="KIND")
 
 
+def _where(data: Path) -> Path | URL:
+    """The registry's database: a cluster's, where the folder is that of one of its roles."""
+    if (data / "run.json").exists():
+        try:
+            return settings.of_run(data).registry_database
+        except (settings.SettingsError, OSError) as error:
+            raise _failure(str(error)) from error
+    return data / "registry.sqlite"
+
+
 @contextmanager
 def _store(data: Path, *, there: bool = False) -> Iterator[RegistryStore]:
     """The registry of a data folder; what goes wrong with it is said, and ends the command.
@@ -269,21 +284,21 @@ def _store(data: Path, *, there: bool = False) -> Iterator[RegistryStore]:
     Args:
         there: it is only read, so there must be one.
     """
-    path = data / "registry.sqlite"
+    where = _where(data)
     try:
-        if there and not path.exists():
+        if there and isinstance(where, Path) and not where.exists():
             raise _nothing(data)
         if not data.exists():
             data.mkdir(parents=True)
             data.chmod(0o700)  # people's numbers are in there
-        engine = open_database(path)
+        engine = open_database(where)
         store = RegistryStore(engine)
         try:
             if not there:
                 upgrade(engine)
             elif not newest_form(engine):
                 how = "`fenghuo serve` or `fenghuo registry import` brings it to this one"
-                raise _failure(f"{path} has no tables, or those of an older Fenghuo: {how}.")
+                raise _failure(f"{engine.url!r} has no tables, or those of an older Fenghuo: {how}.")
             elif not store.newest():
                 raise _nothing(data)
             yield store
