@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from alerting import tables
 from bench.collect import Servers, servers
-from bench.end_to_end import Differs
+from bench.end_to_end import Differs, memory
 from fenghuo.desk import DeskStatus
 from fenghuo.evaluate import EvaluateStatus, status_file
 from fenghuo.rehearsal import processor
@@ -67,6 +67,12 @@ class Roles:
         """Whether all slots are judged, by all workers."""
         said = [self.worker(name) for name in self._names]
         return self.desk() is not None and all(one is not None and one.readings for one in said)
+
+    def memory(self) -> dict[str, float]:
+        """Resident megabytes of our own roles."""
+        pids = {"collect": self.on.process.pid, "desk": self._processes["bench"].pid}
+        pids |= {name: said.pid for name in self._names if (said := self.worker(name))}
+        return {name: round(memory(pid)) for name, pid in pids.items()}
 
     def cpu(self) -> dict[str, float]:
         """Seconds of processor that each has used."""
@@ -135,6 +141,7 @@ def city(workers: int, seconds: float, mode: str) -> dict[str, Any]:
             },
             "desk_round_ms": {"p50": said.round_ms.p50, "p99": said.round_ms.p99},
             "generator_lateness_p99_ms": sent.lateness.p99 if sent.lateness else None,
+            "memory_mb": running.memory(),
             "cores": {name: round((now - cpu[name]) / sent.seconds, 3) for name, now in after.items()},
             "cpu_s_per_million": {name: round((now - cpu[name]) / million, 2) for name, now in after.items()},
         }

@@ -229,7 +229,7 @@ def city(compiled: Registry, mode: str, seconds: float, *, heavy: bool = False) 
             "judge_turn_ms": {"p50": said.round_ms.p50, "p99": said.round_ms.p99},
             "judge_turns_per_s": round(said.round_ms.count / sent.seconds),
             "generator_lateness_p99_ms": sent.lateness.p99 if sent.lateness else None,
-            "judge_memory_mb": round(_memory(running.processes["judge"].pid), 1),
+            "judge_memory_mb": round(memory(running.processes["judge"].pid), 1),
             "journal_bytes_per_reading": round(said.journal_bytes / max(1, said.readings), 2),
         }
 
@@ -278,7 +278,7 @@ def _heavy_queries(running: Machine, stop: threading.Event) -> None:
             ).raise_for_status()
 
 
-def _memory(pid: int) -> float:
+def memory(pid: int) -> float:
     """Resident megabytes of its own (what it shares with files on disk not counted)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024

@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 import structlog
 from sqlalchemy import Engine
 
+from fenghuo import refusal
 from fenghuo.settings import Settings
 from ingest.broker import PasswordsBroken
 from registry import store_tables, versions
@@ -24,6 +25,7 @@ from streams import configuration
 from streams.rulebook import Rulebook
 from streams.rulebook_file import SHIPPED
 from streams.rulebook_file import read as read_rulebook
+from streams.rulebook_lint import scopes
 from streams.templates import strangers
 
 log = structlog.get_logger()
@@ -171,7 +173,7 @@ class Compiler:
             raise RegistryErrors(strange)
         if before is not None and len(fewer := strangers(compiled, before)) < len(strange):
             rulebook, mistakes, strange = before, [*mistakes, *strange], fewer
-        mistakes += strange
+        mistakes += [*strange, *self._too_wide(compiled, rulebook)]
         with self._taking_force(compiled):
             version = configuration.save(self._settings.versions, compiled, rulebook)
             if self._wanting.want(version, edit) and rulebook is read:
@@ -180,6 +182,15 @@ class Compiler:
         if mistakes:
             raise RegistryErrors(mistakes)
         self._settings.refused.unlink(missing_ok=True)
+
+    def _too_wide(self, compiled: Registry, rulebook: Rulebook) -> list[Mistake]:
+        """A mistake for each compound rule that looks wider than the cells that a cluster judges apart."""
+        cluster = self._settings.cluster
+        if cluster is None or cluster.shards == 1:
+            return []
+        problems = scopes(rulebook, compiled, cluster.shard_level)
+        expected = f"a scope within a cell of level {cluster.shard_level!r} (`cluster.shard_level`)"
+        return [Mistake(problem.where, 0, "scope", problem.text, expected) for problem in problems]
 
     def follow(self) -> None:
         """Compile anew after an edit, and when watched files have changed and then stood still.
@@ -214,9 +225,7 @@ class Compiler:
     def refuse(self, mistakes: str) -> None:
         """Log them, and leave them where they are looked for. Raises OSError."""
         log.error("registry_refused", mistakes=mistakes.splitlines())
-        fresh = self._settings.refused.with_suffix(".new")
-        fresh.write_text(mistakes, "utf-8")
-        fresh.replace(self._settings.refused)  # the judge may be reading it
+        refusal.write(self._settings.refused, mistakes)
 
     def compare_folder(self) -> None:
         """Say it if the folder that the settings name says something else than the registry."""

@@ -23,7 +23,7 @@ import registry.versions
 from alerting import store
 from alerting.desk import DatabaseBusy, DatabaseUnwritable, Desk, absorbed, make_durable
 from alerting.words import moment
-from fenghuo import recovery, status
+from fenghuo import recovery, refusal, status
 from fenghuo.anchor import shared_anchor
 from fenghuo.clock_socket import ControlledClock
 from fenghuo.disk import Disk
@@ -475,18 +475,9 @@ class Judge:
                 coming = None if self._disk.journal_failed else self._load(wanted)
                 if coming is not None and coming.registry.version != self._registry.version:
                     self._put_in_force(coming, now)
-            return self._refused()
+            return refusal.first(self._settings.refused)
         except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion, OSError) as error:
             return str(error)
-
-    def _refused(self) -> str:
-        """The first mistake for which the supervisor refused an edit or a rulebook; "" if there is none."""
-        try:
-            mistakes = self._settings.refused.read_text("utf-8").splitlines()
-        except FileNotFoundError:
-            return ""
-        more = f" (+ {len(mistakes) - 1})" if len(mistakes) > 1 else ""
-        return f"{mistakes[0] if mistakes else 'refused'}{more}"
 
     def _load(self, version: str) -> Configuration | None:
         """A configuration, once it is loaded; a city's takes a second, in which readings go on being judged.

@@ -11,15 +11,20 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from alerting import store
+from alerting.desk import Desk
+from fenghuo import refusal
 from fenghuo.attempts import Attempts
 from fenghuo.compiler import Compiler, NoRegistry
 from fenghuo.settings import Cluster, Settings
 from registry import shared_versions
 from registry.clock import HOUR, Clock, SystemClock
-from registry.database import DatabaseError, open_database
+from registry.database import DatabaseError, open_database, reading
 from registry.mistakes import RegistryErrors
+from registry.model import Registry
 from registry.shared_versions import Wanted
 from registry.versions import BrokenVersion, NoSuchVersion
+from streams.system_findings import SystemFindings
 
 WATCH = 0.25
 """Seconds of real time between two looks at registry and rulebook."""
@@ -49,6 +54,7 @@ class Registrar:
         self._attempts = Attempts("registrar", OSError, *said_by_database, *versions, NoRegistry)
         self._begun = False
         self._refused = ""  # of the folder that fills the registry
+        self._system: SystemFindings | None = None  # what is open has yet to be read
         self._discarded = self._clock.now()
 
     def run(self, stop: threading.Event) -> None:
@@ -61,6 +67,7 @@ class Registrar:
     def step(self) -> None:
         """One look at what has changed. To compile a whole city may take half a minute."""
         self._attempts.attempt("registry", self._follow)
+        self._attempts.attempt("tell", self._tell)
         self._attempts.attempt("discard", self._discard)
 
     def compile_once(self) -> Wanted:
@@ -90,6 +97,23 @@ class Registrar:
                 raise NoRegistry(f"{self._settings.registry} has mistakes; it is read again") from error
             self._begun = True
         self._compiler.follow()
+
+    def _tell(self) -> None:
+        """The administrator of mistakes: as the local judge does, but into the desk's database."""
+        registry: Registry | None = getattr(self._compiler, "registry", None)
+        if registry is None:
+            return  # nobody is known whom it could be told
+        now, why = self._clock.now(), refusal.first(self._settings.refused)
+        try:
+            if self._system is None:
+                with reading(self._engine) as connection:
+                    opened = store.open_system_findings(connection)
+                self._system = SystemFindings(opened, "registrar")
+            if findings := self._system.holds("system.configuration", now, why):
+                Desk(self._engine, registry).round(findings, None, now)
+        except BaseException:
+            self._system = None  # said again at the next look
+            raise
 
     def _discard(self) -> None:
         """Versions that nothing which Kafka still keeps was judged by."""

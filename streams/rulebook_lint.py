@@ -55,7 +55,7 @@ def lint(rulebook: Rulebook, registry: Registry | None = None, shard: str = "") 
     if registry is not None:
         found += _points(rulebook, registry)
         found += _unused(rulebook, registry)
-        found += _scopes(rulebook, registry, shard)
+        found += scopes(rulebook, registry, shard)
         found += _impossible(rulebook, registry)
     return sorted(found)
 
@@ -181,7 +181,8 @@ def _kinds(rulebook: Rulebook, registry: Registry | None) -> Iterator[Problem]:
         yield Problem(Severity.NOTE, "licences", text)
 
 
-def _scopes(rulebook: Rulebook, registry: Registry, shard: str) -> Iterator[Problem]:
+def scopes(rulebook: Rulebook, registry: Registry, shard: str) -> Iterator[Problem]:
+    """Compound rules whose scope the grid does not have, or that look wider than what is judged apart; see lint."""
     levels = dict.fromkeys(cell.level for cell in registry.cells.values())
     wider = {
         above.level

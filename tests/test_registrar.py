@@ -14,6 +14,7 @@ from sqlalchemy import Engine, make_url, text
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
+from alerting.store import open_system_findings
 from deploy.dev.services import Postgres
 from fenghuo import attempts, compiler, registrar, settings
 from fenghuo.commands.registrar import registrar as command
@@ -22,12 +23,13 @@ from fenghuo.registrar import Registrar, compile_once
 from fenghuo.settings import Settings
 from registry import shared_versions
 from registry.clock import DAY, SystemClock
-from registry.database import open_database, writing
+from registry.database import open_database, reading, writing
 from registry.mistakes import RegistryErrors
 from registry.store import Change, RegistryStore
-from registry.store_tables import records, upgrade
+from registry.store_tables import records
 from registry.versions import RULEBOOK, part
 from streams import configuration, rulebook_file
+from tests.clusters import upgrade
 from tests.folders import write_registry
 from tests.servers import new_database
 
@@ -171,6 +173,24 @@ def test_a_broken_rulebook_holds_up_no_edit(mine: Settings, engine: Engine, tmp_
     assert wanted is not None
     assert part(wanted.version, RULEBOOK) == part(before.version, RULEBOOK)
     assert "nonsense" in other(mine).refused.read_text("utf-8")
+    with reading(engine) as connection:
+        [told] = open_system_findings(connection)
+    assert (told.rule, told.subject) == ("system.configuration", "registrar")
+    assert "nonsense" in told.evidence[0]
+    book.write_text(SHIPPED, "utf-8")
+    step(ours)
+    with reading(engine) as connection:
+        assert open_system_findings(connection) == [], "mended, and said so"
+    ours.close()
+
+
+def test_a_rule_that_looks_wider_than_what_is_judged_apart_is_told(mine: Settings, engine: Engine) -> None:
+    assert mine.cluster is not None
+    apart = mine.cluster.model_copy(update={"shards": 2, "shard_level": "district"})
+    ours = running(mine.model_copy(update={"cluster": apart}))
+    step(ours)
+    assert "judged apart" in mine.refused.read_text("utf-8")
+    assert shared_versions.wanted(engine) is not None, "it is told, and holds up nothing"
     ours.close()
 
 
