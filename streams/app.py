@@ -14,7 +14,6 @@ from ingest.topics import Topics
 from streams import compound_shard, point_shard, report
 from streams.compound_shard import CompoundShard
 from streams.configurations import Configurations
-from streams.engine import SnapshotError
 from streams.exact import Exact, Output
 from streams.point_shard import Layout, PointShard
 from streams.states import States
@@ -174,10 +173,7 @@ class Worker:
                 configuration = await self.configurations.get(state.version)
                 reads = await self.configurations.get(state.reads)
                 return Points(PointShard.restore(slot, layout, state, configuration, reads), self)
-            except (
-                ValueError,
-                SnapshotError,
-            ) as error:  # of another Fenghuo: what it was is not known any more
+            except ValueError as error:  # of another Fenghuo: all that is kept is judged once more
                 log.error("state_unusable", slot=slot, why=str(error))
         return Points(PointShard(slot, layout), self)
 
@@ -188,6 +184,6 @@ class Worker:
                 state = compound_shard.open_state(blob)
                 versions = {name: await self.configurations.get(name) for name in sorted(state.versions)}
                 return Compound(CompoundShard.restore(shard, sources, patience, state, versions), self)
-            except (ValueError, SnapshotError) as error:
+            except ValueError as error:
                 log.error("state_unusable", shard=shard, why=str(error))
         return Compound(CompoundShard(shard, sources, patience), self)

@@ -16,6 +16,7 @@ import structlog
 from registry.clock import SECOND
 from streams.compound import CompoundEngine
 from streams.configuration import Configuration
+from streams.engine import SnapshotError
 from streams.finding import Finding
 from streams.report import Report
 from streams.state import NEVER
@@ -39,8 +40,8 @@ class State(msgspec.Struct, frozen=True, array_like=True):
     told: int
     asked: int
     version: str
-    edition: int
     epoch: str
+    editions: dict[str, tuple[int, str]]
     times: dict[str, int]
     offsets: dict[str, int]
     answered: dict[str, int]
@@ -50,7 +51,8 @@ class State(msgspec.Struct, frozen=True, array_like=True):
     @property
     def versions(self) -> set[str]:
         """Those that have to be in hand to restore it."""
-        return {self.version, *(report.version for report in self.waiting)} - {""}
+        taken = {version for _, version in self.editions.values()}
+        return {self.version, *taken, *(report.version for report in self.waiting)} - {""}
 
 
 _decode = msgspec.msgpack.Decoder(State).decode
@@ -78,7 +80,9 @@ class CompoundShard:
         self._sources, self._patience = sources, patience
         self._system = SystemFindings(subject=f"shard:{shard}")
         self._now = self._told = NEVER
-        self._asked = self._edition = 0
+        self._asked = 0
+        self._editions: dict[str, tuple[int, str]] = {}  # by source: what took force there last
+        self._owed: list[Finding] = []  # told with the next record
         self._epoch: str | None = None
         self._engine: CompoundEngine | None = None
         self._times: dict[str, int] = {}
@@ -93,8 +97,7 @@ class CompoundShard:
 
     def needs(self, report: Report) -> str:
         """The version that has to be in hand when this is taken; "" if none."""
-        newer = report.edition > self._edition and report.version not in self._coming
-        return report.version if newer and report.version != self.version else ""
+        return "" if report.version in {"", self.version, *self._coming} else report.version
 
     def take(self, report: Report, offset: int, coming: Configuration | None = None) -> list[Report]:
         """What a report gives, in the order of time; a mark at last, where one is due.
@@ -106,6 +109,9 @@ class CompoundShard:
             return []
         if self._epoch is None:
             self._epoch = f" after {offset}" if offset else ""
+        elif offset != self.offset + 1:
+            why = f"findings/{self.shard}: offsets {self.offset + 1}–{offset - 1}"
+            self._owed += self._system.once("system.lost", max(self._now, 0), why, since=self.offset + 1)
         wanted = self.needs(report)
         if wanted:
             if coming is None or coming.registry.version != wanted:
@@ -157,15 +163,14 @@ class CompoundShard:
 
     def _judge(self, together: Sequence[Report], now: int) -> list[Report]:
         self._now = now
-        found: list[Finding] = []
+        found, self._owed = self._owed, []
         findings = [finding for report in together for finding in report.findings]
         for report in together:
-            if report.edition > self._edition:
-                self._edition = report.edition
-                if (coming := self._coming.pop(report.version, None)) is not None:
-                    found += self._put_in_force(coming, now)
+            if report.version:
+                found += self._take_version(report, now)
         if self._engine is None:
             self.counts["early"] += len(findings)
+            self._owed = found
             return []
         try:
             found += self._engine.apply(findings, now)
@@ -173,6 +178,20 @@ class CompoundShard:
             log.exception("compound_not_judged", time=now)
             found += self._failed(error, now)
         return [self._report(now, found)] if found else []
+
+    def _take_version(self, report: Report, now: int) -> list[Finding]:
+        """The highest edition that is in force in any slot now: a database set up anew begins to count again."""
+        self._editions[report.source] = report.edition, report.version
+        _, version = max(self._editions.values())
+        coming = self._coming.get(version)
+        if coming is None or version == self.version:
+            return []
+        if self._engine is not None:
+            self._coming[self.version] = Configuration(self._engine.registry, self._engine.rulebook)
+        found = self._put_in_force(coming, now)
+        named = {one for _, one in self._editions.values()} | {one.version for one in self._waiting}
+        self._coming = {one: its for one, its in self._coming.items() if one in named - {self.version}}
+        return found
 
     def _put_in_force(self, coming: Configuration, now: int) -> list[Finding]:
         registry, rulebook = coming
@@ -193,6 +212,8 @@ class CompoundShard:
 
     def _mark(self) -> list[Report]:
         """How far we are, where somebody waits for that, or has not heard it for long."""
+        if self._engine is None:
+            return []  # else it would look as if it judged
         asked = min(self._answered.values()) if len(self._answered) == self._sources else 0
         if asked <= self._asked and self._now - self._told < EVERY:
             return []
@@ -213,7 +234,7 @@ class CompoundShard:
             told=self._told,
             asked=self._asked,
             version=self.version,
-            edition=self._edition,
+            editions=self._editions,
             epoch=self._epoch or "",
             times=self._times,
             offsets=self._offsets,
@@ -227,12 +248,23 @@ class CompoundShard:
     def restore(
         cls, shard: int, sources: int, patience: int, state: State, versions: dict[str, Configuration]
     ) -> "CompoundShard":
-        """The shard as it was. versions: those that the state names. Raises SnapshotError."""
+        """The shard as it was. versions: those that the state names.
+
+        Where the engine's part cannot be read (of another Fenghuo), it begins anew from there, and tells that.
+        """
         fresh = cls(shard, sources, patience)
+        epoch = state.epoch
         if state.version:
-            fresh._engine = CompoundEngine.restore(*versions[state.version], state.engine)
+            try:
+                fresh._engine = CompoundEngine.restore(*versions[state.version], state.engine)
+            except SnapshotError as error:
+                log.error("state_unusable", source=fresh.source, why=str(error))
+                epoch = f" after {state.offset}"
+                fresh._engine = CompoundEngine(*versions[state.version], state.now, epoch)
+                why = f"{fresh.source}: what was open at offset {state.offset} is not known any more: {error}"
+                fresh._owed = fresh._system.once("system.lost", state.now, why, since=state.offset)
         fresh.offset, fresh._now, fresh._told = state.offset, state.now, state.told
-        fresh._asked, fresh._edition, fresh._epoch = state.asked, state.edition, state.epoch
+        fresh._asked, fresh._editions, fresh._epoch = state.asked, state.editions, epoch
         fresh._times, fresh._offsets, fresh._answered = state.times, state.offsets, state.answered
         fresh._waiting = state.waiting
         fresh._coming = {version: versions[version] for version in state.versions - {state.version}}

@@ -49,9 +49,9 @@ class Configurations:
         while True:
             try:
                 wanted = await asyncio.to_thread(shared_versions.wanted, self._engine)
-                if wanted is not None:
-                    await self.get(wanted.version)
-            except DatabaseError:
+                if wanted is not None:  # one that cannot be had must not keep us from the next
+                    await asyncio.wait_for(self.get(wanted.version), LOOK)
+            except (DatabaseError, TimeoutError):
                 pass  # `get` says so, where somebody waits for a version
             await pause(LOOK)
 

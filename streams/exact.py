@@ -18,7 +18,8 @@ faust-streaming 0.15.3:
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import faust
@@ -31,7 +32,7 @@ from registry.clock import stopwatch
 from streams.states import Found, States, pack
 
 FROZEN = 75
-"""Exit status of a worker that stood still, or could not reach Kafka, for longer than it may: to be started again."""
+"""Exit status of a worker that stood still, or could not make durable what it did: to be started again."""
 
 SOUGHT = 1.0
 """Seconds that records that were asked for again may take."""
@@ -103,7 +104,9 @@ class Exact(Generic[S]):
         topic: it reads. states: it keeps its shards in.
         open_shard: the shard of a partition as it was by a state, or a new one.
         every: seconds between two checkpoints.
-        frozen: seconds after which a worker that did not come to its timer ends.
+        frozen: seconds after which a worker ends that did not come to its timer, or whose checkpoint did not get
+            through.
+        end: ends the process at once, with a status.
     """
 
     def __init__(
@@ -115,8 +118,9 @@ class Exact(Generic[S]):
         open_shard: Callable[[int, bytes | None], Awaitable[S]],
         every: float,
         frozen: float,
+        end: Callable[[int], object] = os._exit,
     ) -> None:
-        self._app, self.topic = app, topic
+        self._app, self.topic, self._end = app, topic, end
         self._states, self._open, self._frozen = states, open_shard, frozen
         self._kept: dict[int, _Kept[S]] = {}
         self._tenure = 0  # partitions may be others' after each
@@ -146,8 +150,9 @@ class Exact(Generic[S]):
                 if self._kept.get(message.partition) is not kept:
                     continue
                 self._check_frozen()
-                for output in take():
-                    kept.sent.append(await self._send(output))
+                with self._or_end():
+                    for output in take():
+                        kept.sent.append(await self._send(output))
 
     async def _begin(self, partition: int) -> _Kept[S] | None:
         """Open the shard of a partition as it was; None where that is not ours any more."""
@@ -157,12 +162,13 @@ class Exact(Generic[S]):
         if self._found is None:
             begun = stopwatch()
             try:
-                self._found = await self._states.find(
-                    tp.partition for tp in assigned if tp.topic == self.topic
-                )
+                states = await self._states.find(tp.partition for tp in assigned if tp.topic == self.topic)
             except KafkaError as error:
                 log.error("states_not_read", topic=self._states.topic, why=str(error))
                 return None  # the next record asks again; this one will be sought
+            if tenure != self._tenure:
+                return None
+            self._found = states
             self.recovered_ms = (stopwatch() - begun) * 1000
         found = self._found.pop(partition, None)
         shard = await self._open(partition, found.blob if found is not None else None)
@@ -184,8 +190,9 @@ class Exact(Generic[S]):
             return True
         place = TP(self.topic, message.partition)
         earliest = (await self._app.consumer.earliest_offsets(place)).get(place)
-        if earliest is not None and earliest > expected:
+        if earliest is not None and message.offset <= earliest:
             return False  # they are gone: the shard tells it
+        expected = max(expected, earliest or 0)
         log.warning("records_passed_over", topic=self.topic, partition=message.partition, offset=expected)
         self.sought += 1
         kept.sought, kept.sought_at = expected, watch
@@ -206,44 +213,58 @@ class Exact(Generic[S]):
         self._ticked = stopwatch()
         await self.checkpoint()
 
+    @contextmanager
+    def _or_end(self) -> Iterator[None]:
+        """What fails in here has half happened: only from the last checkpoint can it be made to fit again."""
+        try:
+            yield
+        except BaseException:
+            log.exception("worker_ends", topic=self.topic)
+            self._end(FROZEN)
+            raise
+
     def _check_frozen(self) -> None:
         """Others may own our partitions by now: what we hold must not be written any more."""
         stood = stopwatch() - self._ticked
         if stood > self._frozen and self._kept:
             log.error("worker_stood_still", seconds=round(stood, 1))
-            os._exit(FROZEN)
+            self._end(FROZEN)
 
     async def checkpoint(self) -> None:
-        """Make durable what has happened so far."""
+        """Make durable what has happened so far; a worker that cannot, ends."""
         async with self._checkpointing:
-            begun = stopwatch()
-            async with self._turn:
-                cut = {
-                    partition: kept.cut()
-                    for partition, kept in self._kept.items()
-                    if kept.shard.offset > kept.saved
-                }
-            if not cut:
-                return
-            sending = [await self._send(output) for one in cut.values() for output in one.last]
-            await asyncio.gather(*sending, *(future for one in cut.values() for future in one.sent))
-            states = {
-                partition: pack(Found(one.offset, one.blob))
-                for partition, one in cut.items()
-                if one.blob is not None
+            with self._or_end():
+                await asyncio.wait_for(self._make_durable(), self._frozen)
+
+    async def _make_durable(self) -> None:
+        begun = stopwatch()
+        async with self._turn:
+            cut = {
+                partition: kept.cut()
+                for partition, kept in self._kept.items()
+                if kept.shard.offset > kept.saved
             }
-            topic = self._states.topic
-            saving = [
-                await self._send(Output(topic, partition, value, b"%d" % partition))
-                for partition, value in states.items()
-            ]
-            await asyncio.gather(*saving)
-            await self._commit({TP(self.topic, partition): one.offset + 1 for partition, one in cut.items()})
-            for partition, one in cut.items():
-                if (kept := self._kept.get(partition)) is not None:
-                    kept.saved = max(kept.saved, one.offset)
-            self.checkpoints += 1
-            self.checkpoint_ms = (stopwatch() - begun) * 1000
+        if not cut:
+            return
+        sending = [await self._send(output) for one in cut.values() for output in one.last]
+        await asyncio.gather(*sending, *(future for one in cut.values() for future in one.sent))
+        states = {
+            partition: pack(Found(one.offset, one.blob))
+            for partition, one in cut.items()
+            if one.blob is not None
+        }
+        topic = self._states.topic
+        saving = [
+            await self._send(Output(topic, partition, value, b"%d" % partition))
+            for partition, value in states.items()
+        ]
+        await asyncio.gather(*saving)
+        await self._commit({TP(self.topic, partition): one.offset + 1 for partition, one in cut.items()})
+        for partition, one in cut.items():
+            if (kept := self._kept.get(partition)) is not None:
+                kept.saved = max(kept.saved, one.offset)
+        self.checkpoints += 1
+        self.checkpoint_ms = (stopwatch() - begun) * 1000
 
     async def _commit(self, offsets: dict[TP, int]) -> None:
         """Faust commits what was acknowledged, which crawls after a kill; so this is by its private method."""

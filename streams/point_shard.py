@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
+import structlog
 from msgspec.structs import replace as changed
 from numpy.typing import NDArray
 
@@ -18,6 +19,7 @@ from registry import slots
 from registry.model import Registry
 from streams import guard
 from streams.configuration import Configuration
+from streams.engine import SnapshotError
 from streams.evaluator import Evaluator
 from streams.finding import Finding
 from streams.report import Newest, Report
@@ -29,10 +31,14 @@ FORMAT = 1
 
 
 class State(msgspec.Struct, frozen=True, array_like=True):
-    """All that a shard was at ``offset``. version: in force; reads: the one whose rows its readings have."""
+    """All that a shard was at ``offset``, and at ``now`` (µs).
+
+    version: in force; reads: the one whose rows its readings have.
+    """
 
     format: int
     offset: int
+    now: int
     term: int
     version: str
     reads: str
@@ -42,6 +48,8 @@ class State(msgspec.Struct, frozen=True, array_like=True):
 
 
 _decode = msgspec.msgpack.Decoder(State).decode
+
+log = structlog.get_logger()
 
 
 def open_state(blob: bytes) -> State:
@@ -75,6 +83,7 @@ class PointShard:
         self._system = SystemFindings(subject=f"slot:{slot}")
         self._term = self._edition = 0
         self._epoch: str | None = None  # not known before the first record
+        self._owed: list[Finding] = []  # told with the next record
         self._engine: Evaluator | None = None
         self._routing: Routing | None = None
         self._reads: Registry | None = None
@@ -101,7 +110,7 @@ class PointShard:
         if offset <= self.offset:
             self.counts["repeated"] += 1
             return []
-        told: list[Finding] = []
+        told, self._owed = self._owed, []
         if self._epoch is None:
             self._epoch = f" after {offset}" if offset else ""
         elif offset != self.offset + 1:
@@ -124,7 +133,7 @@ class PointShard:
             self.counts["early"] += 1
         else:
             told += self._judge(round_)
-        is_mark = not len(round_.readings)
+        is_mark = not len(round_.readings) and self._engine is not None  # else it would look as if it judged
         return self._reports(told, round_.time, is_mark, entry.asked, version, edition)
 
     def unreadable(self, offset: int, why: str) -> list[tuple[int, Report]]:
@@ -152,10 +161,9 @@ class PointShard:
         if coming is None or coming.registry.version != round_.version:
             raise ValueError(f"version {round_.version} is not in hand")
         own = self._own(coming)
-        fault = ""
         if self._engine is None:
-            self._engine, found = Evaluator(own, round_.time, self._epoch or ""), []
-            found = self._engine.advance(round_.time, round_.listening)
+            self._engine = Evaluator(own, round_.time, self._epoch or "")
+            found, fault = guard.evaluate(self._engine, replace(round_, version=None))
         else:
             self._engine, found, fault = guard.reconfigure(self._engine, own, round_)
         self._read_by(own.registry)
@@ -216,6 +224,7 @@ class PointShard:
         state = State(
             FORMAT,
             self.offset,
+            self._engine.now,
             self._term,
             self._engine.registry.version,
             self._reads.version,
@@ -229,9 +238,20 @@ class PointShard:
     def restore(
         cls, slot: int, layout: Layout, state: State, configuration: Configuration, reads: Configuration
     ) -> "PointShard":
-        """The shard as it was. configuration, reads: of the state's versions. Raises SnapshotError."""
+        """The shard as it was. configuration, reads: of the state's versions.
+
+        Where the engine's part cannot be read (of another Fenghuo), it begins anew from there, and tells that.
+        """
         shard = cls(slot, layout)
-        shard._engine = Evaluator.restore(shard._own(configuration), state.engine)
+        try:
+            shard._engine = Evaluator.restore(shard._own(configuration), state.engine)
+        except SnapshotError as error:
+            log.error("state_unusable", source=shard.source, why=str(error))
+            epoch = f" after {state.offset}"
+            shard._engine = Evaluator(shard._own(configuration), state.now, epoch)
+            state = changed(state, epoch=epoch)
+            why = f"{shard.source}: what was open at offset {state.offset} is not known any more: {error}"
+            shard._owed = shard._system.once("system.lost", state.now, why, since=state.offset)
         shard.offset, shard._term, shard._edition, shard._epoch = (
             state.offset,
             state.term,
