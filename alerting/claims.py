@@ -1,7 +1,8 @@
 """Claims: which notices a sender has under way, so that of several senders one at a time sends each.
 
 On PostgreSQL a claim is an advisory lock of a connection of its own: it ends with the process that has it, whatever
-ended that, and no clock is asked. SQLite's database has one sender, to which all of it belongs.
+ended that, and no clock is asked. A process that lives but stands still asks nothing, and loses them too. SQLite's
+database has one sender, to which all of it belongs.
 """
 
 from collections.abc import Collection, Sequence
@@ -9,14 +10,24 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, TextClause, text
 
+from registry.clock import stopwatch
 from registry.database import understood
+
+STANDING = 15.0
+"""Seconds of real time after which a sender that asks nothing any more loses its claims."""
+
+ASKING = 1.0
+"""Seconds of real time after which ``keep`` asks something, though nothing is to be asked."""
 
 
 class Claims(Protocol):
     """All raise DatabaseBusy and DatabaseUnwritable: it is not known what is ours."""
 
     def keep(self, ours: Collection[str]) -> None:
-        """These are ours, and no others: those of a lost connection are claimed again, if nobody has."""
+        """These are ours, and no others: those of a lost connection are claimed again, if nobody has.
+
+        Whoever has claims calls it every few seconds: who does not, for STANDING, is taken for dead.
+        """
         ...
 
     def take(self, notices: Sequence[str]) -> list[str]:
@@ -50,12 +61,7 @@ _TAKE = text(
     "SELECT id, pg_try_advisory_lock(hashtextextended(id, 0)) FROM unnest(CAST(:ids AS text[])) AS id"
 )
 _LET_GO = text("SELECT pg_advisory_unlock(hashtextextended(id, 0)) FROM unnest(CAST(:ids AS text[])) AS id")
-# So long after the machine of a sender has gone, its locks go too.
-_KEEPALIVE = (
-    "SET tcp_keepalives_idle = 5",
-    "SET tcp_keepalives_interval = 2",
-    "SET tcp_keepalives_count = 3",
-)
+_SIGN_OF_LIFE = text("SELECT 1 WHERE CAST(:ids AS text[]) IS NOT NULL")
 
 
 class _Shared:
@@ -65,12 +71,15 @@ class _Shared:
         self._engine = engine
         self._connection: Connection | None = None
         self._held: set[str] = set()
+        self._asked = 0.0  # when last
 
     def keep(self, ours: Collection[str]) -> None:
         self.take([notice for notice in ours if notice not in self._held])
         if over := sorted(self._held - set(ours)):
             self._ask(_LET_GO, over)
             self._held -= set(over)
+        if self._connection is not None and stopwatch() - self._asked >= ASKING:
+            self._ask(_SIGN_OF_LIFE, [])
 
     def take(self, notices: Sequence[str]) -> list[str]:
         asked = sorted({notice for notice in notices if notice not in self._held})
@@ -91,8 +100,8 @@ class _Shared:
                     connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
                     connection.detach()  # it is closed for good, and no other gets it with its locks
                     self._connection = connection
-                    for setting in _KEEPALIVE:
-                        connection.exec_driver_sql(setting)
+                    connection.exec_driver_sql(f"SET idle_session_timeout = {int(STANDING * 1000)}")
+                self._asked = stopwatch()
                 return [tuple(row) for row in self._connection.execute(query, {"ids": ids})]
         except BaseException:
             self.close()  # the locks are gone with it

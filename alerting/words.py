@@ -98,6 +98,8 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "subject.penalty": ("处罚 {id}", "penalty {id}"),
     "subject.system": ("烽火系统", "Fenghuo"),
     "subject.slot": ("烽火系统数据分区 {id}", "Fenghuo's slot {id}"),
+    "subject.collector": ("烽火系统采集进程 {id}", "Fenghuo's collector {id}"),
+    "subject.kafka": ("烽火系统采集进程 {id}（Kafka）", "Fenghuo's collector {id} (Kafka)"),
     "subject.shard": ("烽火系统规则分区 {id}", "Fenghuo's shard {id}"),
     # the parts of a notice
     "statement": ("{subject}{what}", "{subject} {what}"),

@@ -44,8 +44,8 @@ from ingest.leases import Held
 from ingest.readings import Round
 from ingest.topics import Entry, Topics
 from registry import shared_versions, slots
-from registry.clock import Clock, SystemClock, stopwatch
-from registry.database import DatabaseError, open_database, reading
+from registry.clock import SECOND, Clock, SystemClock, stopwatch
+from registry.database import STANDING, DatabaseError, open_database, reading
 from registry.model import Registry
 from registry.shared_versions import Wanted
 from streams.finding import Finding
@@ -69,6 +69,9 @@ BUSY = 2.0
 AGAIN = 1.0
 """Seconds of real time between two tries of what has failed."""
 
+CLOCK = 5 * SECOND
+"""How far our clock may be from the database's before it is a finding, and we take no slots, µs."""
+
 STUCK = 10.0
 """Seconds for which Kafka may deliver nothing before an administrator is told."""
 
@@ -90,6 +93,7 @@ class _Look(NamedTuple):
     wanted: Wanted | None
     held: Held | None
     opened: list[Finding] | None
+    off: int = 0  # how far our clock is ahead of the database's at least (negative: behind it), µs
 
 
 class _Gained(NamedTuple):
@@ -138,6 +142,9 @@ class Collect:
         self._next_look = self._next_leases = self._next_house = self._next_status = 0.0
         self._wanted: Wanted | None = None
         self._unfit = 0  # edition that could not be loaded
+        self._refused = ""  # why the wanted edition is not the one in force
+        self._off = ""  # why our clock is not right
+        self._takes_at = 0.0  # from when on we take slots
         self._load_at = 0.0
         self._load_edition = 0
         self._loading: Future[Registry] | None = None
@@ -145,7 +152,8 @@ class Collect:
         self._edition = 0
         self._parting: dict[int, Future[Registry]] = {}
         self._desk: Desk | None = None
-        self._system: SystemFindings | None = None
+        self._system: SystemFindings | None = None  # of this collector
+        self._kafka_findings: SystemFindings | None = None  # of Kafka, as it finds it
         self._findings: list[Finding] = []
         self._telling: Future[Work] | None = None
         self._tell_at = 0.0
@@ -278,8 +286,7 @@ class Collect:
             and not self._gaining
             and not self._returning
             and self.slots.keys() == self._held.terms.keys()
-            and self._wanted is not None
-            and (self._edition == self._wanted.edition or self._unfit == self._wanted.edition)
+            and self._ready
             and all(slot.edition == self._edition and not slot.undelivered for slot in self.slots.values())
         )
         if not done:
@@ -303,20 +310,36 @@ class Collect:
             with_leases = at >= self._next_leases and self._whole is not None
             if with_leases:
                 self._next_leases = at + min(1.0, self._cluster.lease / 4)
-            self._looking = self._later(self._db, lambda: self._look(with_leases, {*self._held.terms}))
+                if 0 < self._looked_at < at - self._cluster.lease / 2:
+                    # The others may have been cut off from the database as we were: they are given time to come back.
+                    self._takes_at = at + self._cluster.lease
+            clock_known = self._looked_at > 0
+            known, take = {*self._held.terms}, clock_known and at >= self._takes_at
+            self._looking = self._later(self._db, lambda: self._look(with_leases, known, take))
 
-    def _look(self, with_leases: bool, known: set[int]) -> _Look:
+    def _look(self, with_leases: bool, known: set[int], take: bool) -> _Look:
         """In a thread. Raises DatabaseError."""
-        asked_at = stopwatch()
-        wanted = shared_versions.wanted(self._database)
+        asked_at, before = stopwatch(), self._clock.now()
         if not with_leases:
-            return _Look(asked_at, wanted, None, None)
-        held = leases.keep(self._database, self._owner, self._cluster.slots, self._cluster.lease)
+            return _Look(asked_at, shared_versions.wanted(self._database), None, None)
+        loadable = self._ready or not self._refused
+        held = leases.keep(
+            self._database,
+            self._owner,
+            self._cluster.slots,
+            self._cluster.lease,
+            take=take and loadable,
+            share=loadable and not self._off,
+        )
+        off = max(0, before - held.now) or min(0, self._clock.now() - held.now)
+        wanted = shared_versions.wanted(
+            self._database
+        )  # after it: what former owners put in force was wanted by then
         opened = None
         if self._system is None or held.terms.keys() - known:  # what is open of a slot goes with it
             with reading(self._database) as connection:
                 opened = store.open_system_findings(connection)
-        return _Look(asked_at, wanted, held, opened)
+        return _Look(asked_at, wanted, held, opened, off)
 
     def _looked(self, looking: Future[_Look], at: float) -> None:
         try:
@@ -336,12 +359,39 @@ class Collect:
             log.warning("no_version", why="no registry version is wanted yet: run `fenghuo registrar`")
         if look.opened is not None:
             self._opened = look.opened
-            self._system = self._system or SystemFindings(look.opened, "kafka")
+            self._system = self._system or SystemFindings(look.opened, f"collector:{self._name}")
+            self._kafka_findings = self._kafka_findings or SystemFindings(look.opened, f"kafka:{self._name}")
         if look.held is not None:
+            if self._looked_at < 0:
+                self._next_look = self._next_leases = 0.0  # now that our clock is known
             self._held, self._looked_at = look.held, look.asked_at
+            self._compare_clocks(look.off)
             for slot in self.slots.values():
                 if look.held.terms.get(slot.number) == slot.term:
                     slot.confirmed(look.asked_at)
+
+    def _compare_clocks(self, off: int) -> None:
+        if self._stepped:
+            return
+        wrong = abs(off) > CLOCK
+        if wrong and not self._off:
+            log.error("clock_wrong", ahead=off / SECOND, keeps=len(self.slots))
+        self._off = ""
+        if wrong:
+            where = "ahead of" if off > 0 else "behind"
+            self._off = (
+                f"{abs(off) // SECOND} s {where} the database's clock: set it, then start this collector anew; "
+                "until then it takes no slots while others can"
+            )
+
+    @property
+    def _ready(self) -> bool:
+        """Whether what is loaded is what should be in force."""
+        return (
+            self._whole is not None
+            and self._wanted is not None
+            and self._wanted.edition in (self._edition, self._unfit)
+        )
 
     def _keep_version(self, now: int, at: float) -> None:
         """Load what is wanted; put it in force slot by slot, as soon as its part of it is cut out."""
@@ -377,13 +427,15 @@ class Collect:
             self._whole = loading.result()
         except registry.versions.BrokenVersion as error:
             log.error("version_unfit", edition=self._load_edition, why=str(error))
-            self._unfit = self._load_edition
+            self._unfit, self._refused = self._load_edition, f"edition {self._load_edition}: {error}"
             return
         except (registry.versions.NoSuchVersion, DatabaseError, OSError) as error:
             log.error("version_not_loaded", edition=self._load_edition, why=str(error))
             self._load_at = at + AGAIN
+            if not isinstance(error, DatabaseError):
+                self._refused = f"edition {self._load_edition}: {error}"
             return
-        self._edition = self._load_edition
+        self._edition, self._refused = self._load_edition, ""
         gc.freeze()  # it stays: no collection has to look at it while readings wait
         if self._desk is None:
             self._desk = Desk(self._database, self._whole)
@@ -428,8 +480,12 @@ class Collect:
                 self._returned(number, returning)
         busy = self.slots.keys() | self._gaining.keys() | self._returning.keys()
         for number, term in self._held.terms.items():
-            if number not in busy and self._whole is not None and at >= self._again_at.get(number, 0.0):
+            if number in busy or self._whole is None or at < self._again_at.get(number, 0.0):
+                continue
+            if self._ready:
                 self._gain(number, term, self._whole, at)
+            elif self._refused:  # another machine may have what this one cannot load
+                self._returning[number] = self._later(self._db, self._release(number))
         for number, (term, gaining, _) in list(self._gaining.items()):
             if gaining.done():
                 del self._gaining[number]
@@ -484,6 +540,7 @@ class Collect:
     def _gained(self, number: int, term: int, gaining: "Future[_Gained]", at: float) -> None:
         try:
             taken, part, edition = gaining.result()
+            now = self._clock.now()
         except KafkaException as error:
             log.error("slot_not_taken_over", slot=number, why=str(error))
             self._again_at[number] = at + AGAIN
@@ -513,6 +570,7 @@ class Collect:
             taken,
             part,
             edition,
+            now,
             collector=collector,
             writer=self._writer,
             topics=self._topics,
@@ -555,8 +613,12 @@ class Collect:
         self._next_house = at + HOUSEKEEPING
         for slot in self.slots.values():
             self._findings += slot.health(now, at)
+        if self._kafka_findings is not None:
+            self._findings += self._kafka_findings.holds("system.journal", now, self._stuck(at))
         if self._system is not None:
-            self._findings += self._system.holds("system.journal", now, self._stuck(at))
+            self._findings += self._system.holds("system.clock", now, self._off)
+            refused = self._refused if self._refused or self._ready else None
+            self._findings += self._system.holds("system.configuration", now, refused)
         self._tell(now, at)
         if at >= self._next_status:
             self._next_status = at + 1
@@ -662,7 +724,7 @@ def _open(cluster: Cluster) -> Engine:
         "connect_timeout": str(ceil(BUSY)),
         "tcp_user_timeout": str(int(2 * BUSY * 1000)),
     }
-    return open_database(cluster.database.address.update_query_dict(patience), busy=BUSY)
+    return open_database(cluster.database.address.update_query_dict(patience), busy=BUSY, thinking=STANDING)
 
 
 def require(cluster: Cluster, engine: Engine) -> None:

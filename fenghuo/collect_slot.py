@@ -20,7 +20,7 @@ from ingest.assemble import MEMORY, Assembler
 from ingest.collector import Collector, Message
 from ingest.readings import DeadLetter, Readings, Round
 from ingest.topics import Entry, Topics, encode
-from registry.clock import SECOND, stopwatch
+from registry.clock import MINUTE, SECOND, stopwatch
 from registry.model import Registry
 from streams.finding import Finding
 from streams.system_findings import SystemFindings
@@ -33,6 +33,9 @@ GATHER = 0.002
 
 DEAF = 30.0
 """Seconds of real time without hearing the broker after which an administrator is told."""
+
+REPEAT = MINUTE
+"""A slot's first time mark in each of these says the version in force again, for a reader that has lost it, µs."""
 
 AHEAD = 5 * SECOND
 """How far the times of a partition may be ahead of this machine's clock before it is a finding, µs."""
@@ -59,7 +62,8 @@ class Slot:
 
     Args:
         number, term: which, and under which term we have it.
-        taken: what was found at the take-over.
+        taken: what was found at the take-over. now: by our clock; where it is behind what was found, the slot's time
+            goes on from that at normal speed.
         registry: the part of it that is the slot's. edition: of its version.
         collector: its session; not connected yet.
         gap: looks, in another thread, who wrote between our records.
@@ -75,6 +79,7 @@ class Slot:
         taken: Taken,
         registry: Registry,
         edition: int,
+        now: int,
         *,
         collector: Collector,
         writer: RecordWriter,
@@ -90,7 +95,9 @@ class Slot:
         self._close_by = float("inf")
         self.counts: Counter[str] = Counter()
         self.dead: Counter[str] = Counter()
-        self.time = taken.time
+        self._shift = max(0, taken.time - now)
+        self.time = now + self._shift
+        self._said = self.time // REPEAT  # when the version in force was last said
         self.version = registry.version
         remembered = max(MEMORY, 2 * in_flight)  # the broker sends again at most what is in flight
         self._assembler = Assembler(registry, taken.digests, memory=remembered)
@@ -169,7 +176,7 @@ class Slot:
         if not messages:
             return
         self._round_at = at
-        self.time = max(self.time, now)
+        self._pass(now)
         rounds, dead = self._assembler.assemble(messages, self.time, listening=self.listening(now))
         rounds = [piece for round_ in rounds for piece in pieces(round_)]
         sent = _Sent(
@@ -182,13 +189,17 @@ class Slot:
             self._write_dead(sent, letter)
 
     def mark(self, now: int, at: float, *, listening: bool, asked: int = 0) -> None:
-        """A time mark."""
-        self.time = max(self.time, now)
-        self._write(self._begin(at), Entry(Round(self.time, listening), self.term, asked=asked))
+        """A time mark; now and then with the version in force, which takes no force anew."""
+        self._pass(now)
+        round_, edition = Round(self.time, listening), 0
+        if self.time // REPEAT != self._said:
+            self._said = self.time // REPEAT
+            round_, edition = replace(round_, version=self.version), self.edition
+        self._write(self._begin(at), Entry(round_, self.term, edition, asked))
 
     def put_in_force(self, registry: Registry, edition: int, now: int) -> None:
         """From here on, messages are read by this part of another version."""
-        self.time = max(self.time, now)
+        self._pass(now)
         round_ = Round(self.time, self.listening(now), version=registry.version)
         self._write(self._begin(stopwatch()), Entry(round_, self.term, edition))
         self._assembler.set_registry(registry)
@@ -220,6 +231,9 @@ class Slot:
         for sent, offset in held:
             self._durable(sent, offset)
         self._acknowledge()
+
+    def _pass(self, now: int) -> None:
+        self.time = max(self.time, now + self._shift)
 
     def _begin(self, at: float) -> _Sent:
         sent = _Sent(at)
@@ -300,7 +314,9 @@ class Slot:
         elif at - self._heard_at >= DEAF:
             why = collector.problem or "what the broker holds for us comes faster than it can be taken"
         ahead = self.time - now
-        late = f"what was written last is {ahead / SECOND:.0f} s ahead of our clock" if ahead > AHEAD else ""
+        late = ""
+        if ahead > AHEAD:
+            late = f"what was written last is {ahead // SECOND} s ahead of our clock; time goes on from there"
         found += self._system.holds("system.clock", now, late)
         return found + self._system.holds("system.broker", now, why)
 

@@ -81,6 +81,8 @@ class Compiler:
     Args:
         who: is named where the registry is filled. watched: files that are looked at beside the rulebook.
         taking_force: see TakingForce; what it raises before keeps the registry from being wanted.
+        brought: file that remembers which rulebook was brought, so that a start does not bring it again, where another
+            may have brought a newer one; None: every start brings its own.
     """
 
     registry: Registry
@@ -94,6 +96,7 @@ class Compiler:
         who: str = "serve",
         watched: Sequence[Path] = (),
         taking_force: TakingForce = lambda _: contextlib.nullcontext(),
+        brought: Path | None = None,
     ) -> None:
         self._settings = settings
         self._engine = engine
@@ -106,7 +109,8 @@ class Compiler:
         self._tried = (-1, self._seen)
         self._filled = False
         self._compiled = -1  # the edit that the registry in hand was compiled of
-        self._brought = ""  # the version of the rulebook that was read, and then wanted by us
+        self._brought_file = brought
+        self._brought = _read(brought)  # the version of the rulebook that was read, and then wanted by us
 
     def begin(self, now: int) -> None:
         """With the version that was in force; the registry is compiled here only where there is none.
@@ -177,11 +181,19 @@ class Compiler:
         with self._taking_force(compiled):
             version = configuration.save(self._settings.versions, compiled, rulebook)
             if self._wanting.want(version, edit) and rulebook is read:
-                self._brought = rulebook.version
+                self._bring(rulebook.version)
             self.registry, self._compiled = compiled, edit
         if mistakes:
             raise RegistryErrors(mistakes)
         self._settings.refused.unlink(missing_ok=True)
+
+    def _bring(self, version: str) -> None:
+        """Remember it. Raises OSError."""
+        if version != self._brought and self._brought_file is not None:
+            fresh = self._brought_file.with_suffix(".new")
+            fresh.write_text(version, "utf-8")
+            fresh.replace(self._brought_file)
+        self._brought = version
 
     def _too_wide(self, compiled: Registry, rulebook: Rulebook) -> list[Mistake]:
         """A mistake for each compound rule that looks wider than the cells that a cluster judges apart."""
@@ -277,3 +289,11 @@ class Compiler:
                 entry = path.stat()
                 found.append((str(path), entry.st_mtime_ns, entry.st_size))
         return tuple(found)
+
+
+def _read(file: Path | None) -> str:
+    """What it says; "" where there is none yet. Raises OSError."""
+    try:
+        return file.read_text("utf-8") if file is not None else ""
+    except FileNotFoundError:
+        return ""

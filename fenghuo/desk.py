@@ -26,7 +26,7 @@ from fenghuo.topics import KafkaAway
 from fenghuo.version_follower import VersionFollower
 from ingest.topics import Topics
 from registry.clock import Clock, SystemClock, stopwatch
-from registry.database import open_database
+from registry.database import STANDING, open_database
 from registry.model import Registry
 from streams import report
 from streams.finding import Finding, Phase
@@ -38,6 +38,10 @@ BATCH = 2_000
 
 ROUND = 500
 """Findings from which on a transaction is full: in a flood the first are not to wait for the last."""
+
+LARGE = 2_000
+"""Findings that one transaction takes at most, though one report may have more: PostgreSQL gives up a desk that thinks
+about them too long."""
 
 MANY = 50_000
 """Reports and findings that wait for the database at which no more are taken: Kafka keeps them."""
@@ -116,11 +120,11 @@ class ClusterDesk:
         self._clock = clock
         self._stepped = bool(settings.clock)
         self._follower = follower
-        self._database = open_database(cluster.database.address, busy=BUSY)
+        self._database = open_database(cluster.database.address, busy=BUSY, thinking=STANDING)
         self._desk = Desk(self._database, registry)
         self._partitions: dict[int, _Partition] = {}
         self._assigned = False
-        self._paused = False
+        self._paused: bool | None = False  # None: some of the partitions may be
         self._checked = False
         self._deadline: int | None = None
         self._looked_for: int | None = None
@@ -291,7 +295,7 @@ class ClusterDesk:
             known = committed.get(one.partition)
             self._partitions[one.partition] = _Partition(next=known, committed=known)
         self._assigned = True
-        self._paused = False  # the new ones are not
+        self._paused = None  # the new ones are not, the old ones as before
         if partitions:
             log.info("partitions_assigned", partitions=sorted(self._partitions))
 
@@ -370,7 +374,8 @@ class ClusterDesk:
         findings = [finding for _, reports in taken for _, heard in reports for finding in heard.findings]
         try:
             if findings or self._is_due(now):
-                self._round(findings, now)
+                for begin in range(0, max(1, len(findings)), LARGE):
+                    self._round(findings[begin : begin + LARGE], now)
         except (DatabaseBusy, DatabaseUnwritable) as error:
             self._counts["busy"] += 1
             self._fails(error)

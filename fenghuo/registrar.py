@@ -38,7 +38,7 @@ log = structlog.get_logger()
 class Registrar:
     """A process of its own, in one thread.
 
-    Raises OSError where a password cannot be read; it does not ask for the database before it runs.
+    Raises OSError where a password or its data folder cannot be read; it does not ask for the database before it runs.
     """
 
     def __init__(self, settings: Settings, cluster: Cluster, clock: Clock | None = None) -> None:
@@ -48,7 +48,8 @@ class Registrar:
         settings.data.chmod(0o700)  # people's numbers are in there
         self._engine = open_database(settings.registry_database)
         shared = _Shared(self._engine, settings.versions, self._clock)
-        self._compiler = Compiler(settings, self._engine, shared, who="registrar")
+        brought = settings.data / "registrar-rulebook"
+        self._compiler = Compiler(settings, self._engine, shared, who="registrar", brought=brought)
         said_by_database = (DatabaseError, DBAPIError, self._engine.dialect.loaded_dbapi.Error)
         versions = (NoSuchVersion, BrokenVersion)
         self._attempts = Attempts("registrar", OSError, *said_by_database, *versions, NoRegistry)

@@ -25,7 +25,7 @@ from fenghuo.logs import configure
 from fenghuo.settings import Settings
 from fenghuo.standstill import Illness
 from registry.clock import Clock, SystemClock, pause, stopwatch
-from registry.database import open_database, reading
+from registry.database import STANDING, open_database, reading
 from registry.model import Registry
 from registry.store import RegistryStore
 from streams.finding import Finding
@@ -54,11 +54,11 @@ class Serving:
         self.settings = settings
         self.clock = clock
         self.registry = registry_in_force
-        self.database = open_database(settings.desk_database)
+        self.database = open_database(settings.desk_database, thinking=STANDING)
         self.desk = Desk(self.database, self.registry)
         self._registry_database = open_database(settings.registry_database)
         self.store = RegistryStore(self._registry_database)
-        own = open_database(settings.desk_database)
+        own = open_database(settings.desk_database, thinking=STANDING)
         self.sender = Sender(own, clock, open_channels(settings))
         self._own, self._own_desk = own, Desk(own, self.registry)
         self._opened: list[Finding] | None = None  # None: what is open has yet to be read

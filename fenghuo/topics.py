@@ -16,6 +16,12 @@ LARGEST = 16 << 20
 WITHIN = 10.0
 """Seconds for an answer of Kafka."""
 
+COMPARED = (
+    *("cleanup.policy", "retention.ms", "max.message.bytes", "min.compaction.lag.ms"),
+    "min.insync.replicas",
+)
+"""Settings of a topic without which records may be lost or refused."""
+
 MINUTE, HOUR = 60_000, 3_600_000  # ms, as Kafka counts
 
 log = structlog.get_logger()
@@ -48,7 +54,7 @@ class _There(NamedTuple):
 def wanted(cluster: Cluster) -> list[Topic]:
     """All topics that the cluster needs."""
     topics = Topics(cluster.topics)
-    lasting, compacted = _lasting(cluster), _compacted()
+    lasting, compacted = _lasting(cluster), _compacted(cluster)
     return [
         Topic(topics.readings, cluster.slots, lasting),
         Topic(topics.findings, cluster.shards, lasting),
@@ -62,18 +68,18 @@ def wanted(cluster: Cluster) -> list[Topic]:
 def _lasting(cluster: Cluster) -> dict[str, str]:
     retention = round(cluster.retention_hours * HOUR)
     return {
-        **_every(),
+        **_every(cluster),
         "cleanup.policy": "delete",
         "retention.ms": str(retention),
         "segment.ms": str(max(MINUTE, min(HOUR, retention // 4))),  # it is dropped in whole segments
     }
 
 
-def _compacted() -> dict[str, str]:
+def _compacted(cluster: Cluster) -> dict[str, str]:
     """Only the newest record of a key is kept. What is younger than a minute stays: a worker that had lost its
     partitions may write an old state once more, and who reads must find the newer one beside it."""
     return {
-        **_every(),
+        **_every(cluster),
         "cleanup.policy": "compact",
         "min.compaction.lag.ms": str(MINUTE),
         "max.compaction.lag.ms": str(HOUR),
@@ -83,9 +89,14 @@ def _compacted() -> dict[str, str]:
     }
 
 
-def _every() -> dict[str, str]:
-    # The age of a record is counted on the broker's clock: a client's may be wrong, or stepped.
-    return {"max.message.bytes": str(LARGEST), "message.timestamp.type": "LogAppendTime"}
+def _every(cluster: Cluster) -> dict[str, str]:
+    return {
+        "max.message.bytes": str(LARGEST),
+        # The age of a record is counted on the broker's clock: a client's may be wrong, or stepped.
+        "message.timestamp.type": "LogAppendTime",
+        # What was acknowledged is on so many machines, one of which may be away: Kafka's default is one in all.
+        "min.insync.replicas": str(max(1, cluster.replicas - 1)),
+    }
 
 
 def prepare(cluster: Cluster) -> list[str]:
@@ -136,7 +147,7 @@ def differences(cluster: Cluster) -> list[str]:
                 f"topic {topic.name} keeps {one.replicas} copies of a partition, and `cluster.replicas` says "
                 f"{cluster.replicas}: add some with kafka-reassign-partitions"
             )
-        for key in ("cleanup.policy", "retention.ms", "max.message.bytes", "min.compaction.lag.ms"):
+        for key in COMPARED:
             meant, found = topic.settings.get(key), one.settings.get(key)
             if meant is not None and meant != found:
                 mistakes.append(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from fenghuo.settings import Cluster
 from fenghuo.topics import LARGEST
@@ -47,7 +47,8 @@ class ValuesKeeper:
         self._since = stopwatch()  # when this version was first seen
         self._version = ""
         self._problem = ""
-        self.unread = 0
+        self.unread = 0  # records that could not be read, or do not fit the registry
+        self.failed = 0  # looks that came to nothing
         self._consumer = Consumer(
             {
                 "bootstrap.servers": cluster.kafka,
@@ -78,14 +79,16 @@ class ValuesKeeper:
     def _run(self) -> None:
         next_write = 0.0
         while not self._stop.is_set():
-            self._hear()
-            if stopwatch() >= next_write:
-                next_write = stopwatch() + LOOK
-                try:
+            try:
+                self._hear()
+                if stopwatch() >= next_write:
+                    next_write = stopwatch() + LOOK
                     self._write()
-                except (OSError, NoLastValues) as error:
-                    log.error("values_not_written", why=str(error))  # the next look tries again
-                    self._changed = True
+            except (KafkaException, OSError, NoLastValues, ValueError, LookupError) as error:
+                log.error("values_not_kept", why=repr(error))  # the next look tries again
+                self.failed += 1
+                self._changed = True
+                self._stop.wait(LOOK)
 
     def _hear(self) -> None:
         first = self._consumer.poll(LOOK)
@@ -130,12 +133,13 @@ class ValuesKeeper:
             if slot not in self._rows:
                 self._rows[slot] = slots.rows(registry, slot, self._cluster.slots)
             rows = self._rows[slot]
-            of_slot = np.frombuffer(newest.newest, np.int64)
-            if len(of_slot) != len(rows):
+            sizes = (len(newest.newest), len(newest.value), len(newest.quality))
+            if sizes != (8 * len(rows), 8 * len(rows), len(rows)):
                 self.unread += 1
-                log.error("values_do_not_fit", slot=slot, points=len(rows), values=len(of_slot))
+                log.error("values_do_not_fit", slot=slot, points=len(rows), bytes=sizes)
+                del self._newest[slot]
                 continue
-            times[rows] = of_slot
+            times[rows] = np.frombuffer(newest.newest, np.int64)
             values[rows] = np.frombuffer(newest.value, np.float64)
             qualities[rows] = np.frombuffer(newest.quality, np.uint8)
         self._table.write(times, values, qualities)

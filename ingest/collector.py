@@ -185,6 +185,8 @@ class Collector:
         self._echo_topic = ECHO_TOPIC if client is None else echo_topic(client)
         self._enterprises = ["+"] if enterprises is None else list(dict.fromkeys(enterprises))
         self._asked: dict[int, int] = {}  # packet id of a subscription under way: filters in it
+        self._gone: set[str] = set()  # filters that the session may still have, and should not
+        self._leaving: dict[int, list[str]] = {}  # packet id of what ends subscriptions: filters in it
         self._settling = 0  # the packet after whose answer we have subscribed to all
         self._in_flight = in_flight
         self._batch_bytes = batch_bytes
@@ -269,15 +271,19 @@ class Collector:
         self._write()
 
     def set_enterprises(self, enterprises: Iterable[str]) -> None:
-        """Hear these from now on, and no others; not for a collector that hears all."""
+        """Hear these from now on, and no others; not for a collector that hears all.
+
+        Of those that go, the session at the broker is told at once, or when there is a connection again. That is
+        remembered by this collector alone: where another process takes the session over before it was told, what
+        was subscribed to stays so, and their messages come and are dead letters.
+        """
         before, self._enterprises = self._enterprises, list(dict.fromkeys(enterprises))
+        known, kept = set(before), set(self._enterprises)
+        self._gone |= {topic for topic, _ in _filters(known - kept)}
+        self._gone -= {topic for topic, _ in _filters(kept)}
         if self._state is not _State.UP and not self._asked:
             return  # once it is connected, it subscribes to all of them
-        kept = set(self._enterprises)
-        gone = [form.format(enterprise=e) for e in before if e not in kept for form in (READINGS, STATUS)]
-        for filters in _chunks(gone):
-            self._client.unsubscribe(filters)
-        known = set(before)
+        self._unsubscribe()
         self._subscribe(_filters(e for e in self._enterprises if e not in known))
         self._write()
 
@@ -310,6 +316,7 @@ class Collector:
         client.connect_timeout = self.CONNECT_WITHIN
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         client.received = self._received
@@ -368,6 +375,7 @@ class Collector:
         self._arrived_bytes = self._unacknowledged = 0
         self._echoes.clear()
         self._asked.clear()
+        self._leaving.clear()
 
     def _on_connect(
         self, client: Client, _: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
@@ -377,6 +385,7 @@ class Collector:
             return
         self.counts["connected" if flags.session_present else "connected_anew"] += 1
         self._backlog.connected(stopwatch())
+        self._unsubscribe()
         self._settling = self._subscribe([*_filters(self._enterprises), (self._echo_topic, NEVER)])
 
     def _subscribe(self, filters: list[tuple[str, SubscribeOptions]]) -> int:
@@ -387,6 +396,16 @@ class Collector:
             mid = asked or 0
             self._asked[mid] = len(chunk)
         return mid
+
+    def _unsubscribe(self) -> None:
+        for filters in _chunks(sorted(self._gone)):
+            _, mid = self._client.unsubscribe(filters)
+            self._leaving[mid or 0] = filters
+
+    def _on_unsubscribe(
+        self, client: Client, _: Any, mid: int, reasons: list[ReasonCode], properties: Properties | None
+    ) -> None:
+        self._gone.difference_update(self._leaving.pop(mid, ()))
 
     def _on_subscribe(
         self, client: Client, _: Any, mid: int, reasons: list[ReasonCode], properties: Properties | None

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from ingest.lease_tables import collectors, ready, slots, upgrade
+from registry.clock import SECOND
 from registry.database import writing
 
 __all__ = ["Held", "Shares", "decide", "keep", "leave", "lift", "ready", "release", "upgrade"]
@@ -27,11 +28,13 @@ class Shares(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What an owner has. terms: by slot. give: those that it should give up. free: slots that nobody has."""
+    """What an owner has. terms: by slot. give: those that it should give up. free: slots that nobody has.
+    now: by the database's clock, µs; 0 if it was not asked."""
 
     terms: dict[int, int]
     give: list[int]
     free: int
+    now: int = 0
 
 
 def decide(owners: Mapping[int, str], alive: Collection[str], owner: str) -> Shares:
@@ -55,7 +58,9 @@ def decide(owners: Mapping[int, str], alive: Collection[str], owner: str) -> Sha
     return Shares([], own[fair:][:few])
 
 
-def keep(engine: Engine, owner: str, count: int, lease: float) -> Held:
+def keep(
+    engine: Engine, owner: str, count: int, lease: float, *, take: bool = True, share: bool = True
+) -> Held:
     """Say that we are alive, renew what is ours, and take what we should have; in one transaction.
 
     A slot whose lease is over is still ours if nobody has taken it.
@@ -63,6 +68,8 @@ def keep(engine: Engine, owner: str, count: int, lease: float) -> Held:
     Args:
         owner: another for every process that ever was: who comes back has to raise the terms.
         count: of slots. lease: seconds from now for which others leave them to us.
+        take: whether we take anything. share: whether others leave us a share; who has none gives nothing of what it
+            has, and takes what is free only where nobody else is alive.
 
     Raises:
         DatabaseBusy, DatabaseUnwritable: it is not known what we have; nobody was told of us.
@@ -76,18 +83,25 @@ def keep(engine: Engine, owner: str, count: int, lease: float) -> Held:
             .order_by(slots.c.slot)
             .with_for_update()  # one decides at a time
         ).all()
-        alive = _alive(connection, owner, until)
+        alive = _alive(connection, owner, until if share else func.now())
         owners = {slot: NOBODY if over and has != owner else has for slot, has, _, over in rows}
         terms = {slot: term for slot, has, term, _ in rows if has == owner}
-        take, give = decide(owners, alive, owner)
+        alone = take and not alive
+        taken, give = decide(owners, alive | {owner}, owner) if share or alone else Shares([], [])
+        if not take:
+            taken = []
         for slot, _, term, _ in rows:
-            if slot in take:
+            if slot in taken:
                 terms[slot] = term + 1
         table = slots.c
-        connection.execute(update(slots).where(table.slot.in_(take)).values(owner=owner, term=table.term + 1))
+        connection.execute(
+            update(slots).where(table.slot.in_(taken)).values(owner=owner, term=table.term + 1)
+        )
         connection.execute(update(slots).where(table.slot.in_(terms)).values(until=until))
-        free = sum(has == NOBODY for has in owners.values()) - len(take)
-    return Held(terms, give, free)
+        free = sum(has == NOBODY for has in owners.values()) - len(taken)
+        epoch = func.extract("epoch", func.clock_timestamp())  # now() is when the transaction began
+        now = connection.execute(select(epoch)).scalar_one()
+    return Held(terms, give, free, int(now * SECOND))
 
 
 def lift(engine: Engine, owner: str, slot: int, above: int) -> None:
@@ -128,8 +142,8 @@ def _complete(connection: Connection, count: int) -> None:
 
 
 def _alive(connection: Connection, owner: str, until: object) -> set[str]:
-    """Everybody who has said lately that they are alive; we say so too."""
+    """Everybody who has said lately that they are alive; we say so too (``until`` now: that we are not)."""
     mine = insert(collectors).values(owner=owner, until=until)
     connection.execute(mine.on_conflict_do_update(index_elements=["owner"], set_={"until": until}))
-    connection.execute(delete(collectors).where(collectors.c.until < func.now()))
+    connection.execute(delete(collectors).where(collectors.c.until <= func.now()))
     return set(connection.execute(select(collectors.c.owner)).scalars())

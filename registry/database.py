@@ -58,6 +58,7 @@ _BUSY = {
     *(5, 6, 15),  # busy, locked, a race for the WAL's locks
     *("40001", "40P01", "55P03"),  # serialization, deadlock, lock not available
     "23505",  # two desks began the same at once: the second finds it when it tries again
+    *("25P03", "57P05"),  # we stood still so long that the server gave us up
     *("53300", "57P01", "57P02", "57P03"),  # too many connections; shut down, crashed, starting up
 }
 _UNWRITABLE = {8, 10, 13, 14, "25006", "53100"}  # read-only, I/O error, full, cannot open; the same there
@@ -68,7 +69,20 @@ AGAIN = 0.0003
 _moment = threading.Event()  # never set: a pause
 
 
-def open_database(where: Path | str | URL, *, busy: float = 5.0, lasting: bool = True) -> Engine:
+THINKING = 300.0
+"""Seconds of real time that a transaction may think between two statements: an edit of a city's registry is judged
+in one, and an import of it takes 100 s in all (docs/performance.md)."""
+
+STANDING = 5.0
+"""The same for who never thinks long: desks, senders, leases. Others wait for what they hold."""
+
+# So long after the machine of a client has gone, the server lets go of all that it held.
+_KEEPALIVE = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3"
+
+
+def open_database(
+    where: Path | str | URL, *, busy: float = 5.0, lasting: bool = True, thinking: float = THINKING
+) -> Engine:
     """An engine on a database.
 
     Args:
@@ -76,6 +90,8 @@ def open_database(where: Path | str | URL, *, busy: float = 5.0, lasting: bool =
         busy: seconds to wait for another process's locks before DatabaseBusy.
         lasting: a commit waits until it is on the disk, with all that was committed before it. If not, others
             see it at once and a killed process loses nothing, but a power cut may undo the newest of them.
+        thinking: seconds that a transaction may be left waiting for its next statement; then PostgreSQL ends it,
+            so that a process that is frozen or cut off holds up no other for ever. It finds DatabaseBusy.
     """
     milliseconds = max(1, int(busy * 1000))
     engine = create_engine(URL.create("sqlite", database=str(where)) if isinstance(where, Path) else where)
@@ -104,6 +120,8 @@ def open_database(where: Path | str | URL, *, busy: float = 5.0, lasting: bool =
             cursor = connection.cursor()
             cursor.execute(f"SET lock_timeout = {milliseconds}")
             cursor.execute(f"SET synchronous_commit = {'on' if lasting else 'off'}")
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {max(1, int(thinking * 1000))}")
+            cursor.execute(_KEEPALIVE)
             cursor.close()
             connection.commit()  # else a rollback would take the setting along
 

@@ -172,6 +172,22 @@ class ClusterRehearsal(Rehearsal):
         self._roles.clear()
         self._stack.close()
 
+    def step(self, to: int) -> None:
+        """Move the clock; waits only until the collector has taken it over, for all else lies behind that in Kafka."""
+        stepper = self.stepper
+        if stepper is None:
+            raise RuntimeError("this rehearsal runs on the machine's own clock")
+        if self._unsettled:
+            self.settle()
+        stepper.step(to)
+        self._await("the collector at rest", lambda: stepper.at_rest((COLLECT,)))
+        self._unsettled = True
+
+    def settle_notices(self) -> None:
+        if self._unsettled:
+            self.settle()
+        super().settle_notices()
+
     def password(self, enterprise: str, gateway: str) -> str:
         return PASSWORD
 

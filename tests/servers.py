@@ -93,14 +93,15 @@ def postgres() -> Iterator[Postgres]:
 def new_database(server: Postgres, upgrade: Callable[[Engine], None]) -> Iterator[str]:
     """The URL of a database with its tables, and nothing in them: one that no other test uses meanwhile."""
     free = _free_databases(server, upgrade)
-    name = free.pop() if free else _create(server, upgrade)
+    name, tables = free.pop() if free else _create(server, upgrade)
     try:
         yield server.url(name)
     finally:
-        with psycopg.connect(server.url(name).replace("+psycopg", "")) as connection:
+        with _connection(server, name) as connection:
             connection.execute("SET lock_timeout = '10s'")
             connection.execute(_EMPTY)
-        free.append(name)
+            if _tables(connection) == tables:  # else a test has made more of it than others expect
+                free.append((name, tables))
 
 
 _EMPTY = """
@@ -113,17 +114,28 @@ DO $$ BEGIN EXECUTE (
 
 
 @cache
-def _free_databases(server: Postgres, upgrade: Callable[[Engine], None]) -> list[str]:
+def _free_databases(server: Postgres, upgrade: Callable[[Engine], None]) -> list[tuple[str, list[str]]]:
     return []
 
 
-def _create(server: Postgres, upgrade: Callable[[Engine], None]) -> str:
+def _create(server: Postgres, upgrade: Callable[[Engine], None]) -> tuple[str, list[str]]:
+    """Its name, and which tables it has."""
     name = f"test{next(_numbers)}"
     server.execute(f"CREATE DATABASE {name}")
     engine = open_database(server.url(name))
     upgrade(engine)
     engine.dispose()
-    return name
+    with _connection(server, name) as connection:
+        return name, _tables(connection)
+
+
+def _connection(server: Postgres, name: str) -> psycopg.Connection[tuple[str, ...]]:
+    return psycopg.connect(server.url(name).replace("+psycopg", ""))
+
+
+def _tables(connection: psycopg.Connection[tuple[str, ...]]) -> list[str]:
+    found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+    return [name for (name,) in found]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 from sqlalchemy import Engine, insert, text, update
 
+from alerting import claims as ours_and_theirs
 from alerting import tables
 from alerting.alert import NoticeState
 from alerting.channels import Outcome
@@ -135,6 +137,50 @@ def test_a_lost_connection_is_busy_and_claims_what_is_ours_again(engine: Engine)
     assert other.take(["a", "b"]) == ["a"]
     claims.close()
     other.close()
+
+
+def test_who_stands_still_loses_its_claims_and_finds_out(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ours_and_theirs, "STANDING", 0.4)
+    monkeypatch.setattr(ours_and_theirs, "ASKING", 0.1)
+    claims, other = claims_on(engine), claims_on(engine)
+    pause = threading.Event()
+    assert claims.take(["a"]) == ["a"]
+    for _ in range(12):
+        claims.keep(["a"])
+        assert other.take(["a"]) == [], "it asks, so it lives"
+        pause.wait(0.05)
+    until(lambda: other.take(["a"]) == ["a"], 5)
+    with pytest.raises(DatabaseBusy):
+        claims.keep(["a"])
+    claims.keep(["a"])
+    assert claims.take(["a", "b"]) == ["b"], "with another connection"
+    claims.close()
+    other.close()
+
+
+def test_what_a_stopped_sender_was_sending_is_sent_by_another_marked(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the outcome that it has when it wakes say anything."""
+    monkeypatch.setattr(ours_and_theirs, "STANDING", 0.4)
+    monkeypatch.setattr(ours_and_theirs, "ASKING", 0.1)
+    put(engine, ["n"])
+    stopped = claims_on(engine)
+    [notice], _ = _exchange(engine, stopped, [], lambda line: True, NOW)
+    clock, channel = StillClock(), Script(Outcome.DELIVERED)
+    monkeypatch.setattr(ours_and_theirs, "STANDING", 15.0)
+    monkeypatch.setattr("alerting.sender.LOOK", 0.1)
+    with steps(engine, channel, clock) as (runner, ours):
+        runner.run(settled(ours, clock))
+    assert (channel.sent, ours.counts.recovered) == ([("n", True)], 1)
+    with pytest.raises(DatabaseBusy):
+        stopped.keep(["n"])
+    again = msgspec.structs.replace(notice, state=NoticeState.WAITING, due=NOW + 1)
+    _exchange(engine, stopped, [again], lambda line: False, NOW)
+    assert rows(engine)["n"].state == NoticeState.DELIVERED
+    stopped.close()
 
 
 def test_two_senders_one_killed_lose_nothing_and_mark_every_repeat(

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from alerting import store
 from alerting.desk import note_sources
@@ -19,6 +19,7 @@ from fenghuo.cluster_serving import ClusterServing
 from fenghuo.settings import Settings
 from fenghuo.standstill import DEAD, Standstill
 from fenghuo.version_follower import VersionFollower
+from ingest.last_values import LastValues
 from ingest.topics import Topics
 from registry import slots
 from registry.clock import SECOND, SystemClock
@@ -228,6 +229,41 @@ def test_current_values_are_those_of_all_slots(house: House) -> None:
         house.values(named, 0, NOW + 2, 70.0)
         house.values(named, 1, NOW + 2, 90.0)
         until(lambda: client.get(f"/api/v1/enterprises/{ENTERPRISES[1]}/values").status_code == 200)
+
+
+@pytest.mark.kafka
+@pytest.mark.postgresql
+def test_values_that_do_not_fit_and_a_kafka_that_fails_stop_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = house.start()
+    keeper, version = serving._values, serving.registry.version
+    count = len(slots.rows(REGISTRY, 0, SLOTS))
+    good = (np.full(count, NOW).tobytes(), bytes(8 * count), bytes(count))
+    for place, array in enumerate(good):
+        arrays = list(good)
+        arrays[place] = array[:-1]
+        topic, newest = Topics(house.cluster.topics).values, Newest(version, NOW, *arrays)
+        house.producer.produce(topic, encode_newest(newest), key=b"0", partition=0)
+        assert house.producer.flush(10) == 0
+        until(lambda place=place: keeper.unread == place + 1)
+    hear = keeper._hear
+    fails = iter((KafkaException(KafkaError(KafkaError._FAIL)), IndexError("row")))
+
+    def failing() -> None:
+        for error in fails:
+            raise error
+        hear()
+
+    monkeypatch.setattr(keeper, "_hear", failing)
+    until(lambda: keeper.failed == 2)
+    house.values(serving.registry, 0, NOW - 1, 10.0)  # older than what did not fit
+    until(lambda: _newest_of(serving) == 10.0)
+
+
+def _newest_of(serving: ClusterServing) -> float:
+    with LastValues.open(serving.settings.values) as values:
+        return float(values.read().value[slots.rows(REGISTRY, 0, SLOTS)[0]])
 
 
 def _alerts(house: House) -> list[store.Alert]:

@@ -32,10 +32,12 @@ from fenghuo.collect_status import CollectStatus
 from fenghuo.record_writer import RecordWriter
 from fenghuo.settings import Broker, Settings
 from fenghuo.takeover import UNDELIVERED
+from ingest import leases
 from ingest.broker import Mosquitto, slot_accounts
 from ingest.readings import DeadLetter, GatewayStatus, Readings, Round
 from ingest.topics import Entry, Topics, decode, encode
-from registry.clock import SECOND, SystemClock, stopwatch
+from registry import versions
+from registry.clock import HOUR, MINUTE, SECOND, SystemClock, stopwatch
 from registry.database import open_database, reading
 from registry.model import Registry
 from registry.slots import part, slot_of
@@ -306,13 +308,13 @@ def test_who_was_frozen_and_wakes_up_writes_nothing_that_is_read(at: House) -> N
     in_their_order(at, values)
 
 
-def intrude(at: House, slot: int, term: int, values: int = 1) -> None:
+def intrude(at: House, slot: int, term: int, values: int = 1, ahead: int = 0) -> None:
     """Somebody else writes into a slot's partition."""
     assert at.settings.cluster is not None
     written: list[int] = []
     writer = RecordWriter(at.settings.cluster.kafka, lambda: None)
     for _ in range(values):
-        entry = Entry(Round(SystemClock().now()), term)
+        entry = Entry(Round(SystemClock().now() + ahead), term)
         assert writer.write(Topics(at.settings.cluster.topics).readings, slot, *encode(entry), written.append)
     until(lambda: writer.deliver() >= 0 and len(written) == values)
     writer.close()
@@ -360,7 +362,7 @@ def test_a_new_version_takes_force_in_every_slot_and_its_enterprises_are_heard(a
         turn_until(lambda: acknowledged(collect) >= 72, collect)
     for slot, records in enumerate(at.records()):
         editions = [entry.edition for _, entry in records if entry.round.version]
-        assert editions == [1, 2]
+        assert list(dict.fromkeys(editions)) == [1, 2]
         registry = part(wider, slot, SLOTS)
         places = [n for n, (_, entry) in enumerate(records) if entry.edition == 2]
         heard = [
@@ -444,6 +446,95 @@ def test_while_kafka_stands_still_nothing_is_acknowledged_and_then_all_of_it(at:
     in_their_order(at, values)
 
 
+@contextmanager
+def database_of(at: House) -> Iterator[sqlalchemy.Engine]:
+    database = open_database(at.settings.desk_database)
+    yield database
+    database.dispose()
+
+
+def marks_of(at: House, slot: int) -> list[int]:
+    """The times of the slot's records."""
+    return [entry.round.time for _, entry in at.records(slot=slot)[0]]
+
+
+def test_time_goes_on_at_normal_speed_behind_an_owner_whose_clock_was_ahead(at: House) -> None:
+    intrude(at, 0, 3, ahead=HOUR)
+    with collecting(at) as collect:
+        turn_until(lambda: hears(collect), collect)
+        began = len(marks_of(at, 0))
+        turn_until(lambda: len(marks_of(at, 0)) >= began + 5, collect)
+        times = marks_of(at, 0)[began:]
+        assert times[-1] - times[0] > SECOND // 2, "five marks a second"
+        assert HOUR - MINUTE < collect.slots[0].time - SystemClock().now() <= HOUR
+        assert collect.slots[1].time <= SystemClock().now()
+        turn_until(lambda: findings(at) == {("system.clock", "slot:0"): "begun"}, collect)
+
+
+def test_who_has_a_wrong_clock_says_so_and_takes_nothing_while_another_can(
+    at: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database_of(at) as database, collecting(at) as collect:
+        leases.keep(database, "other", SLOTS, 60.0)
+        right = collect._clock.now
+        monkeypatch.setattr(collect._clock, "now", lambda: right() - 10 * SECOND)
+        turn_until(lambda: findings(at) == {("system.clock", "collector:a"): "begun"}, collect)
+        leases.release(database, "other", range(SLOTS))
+        looked = collect._looked_at
+        turn_until(lambda: collect._looked_at > looked + 0.6, collect)
+        assert collect._held.terms == {}
+        assert leases.keep(database, "other", SLOTS, 60.0).terms.keys() == {0, 1}, "all of them are its share"
+        leases.leave(database, "other")
+        monkeypatch.undo()
+        turn_until(lambda: hears(collect), collect)
+        turn_until(lambda: findings(at) == {("system.clock", "collector:a"): "ended"}, collect)
+
+
+def test_who_was_cut_off_from_the_database_gives_the_others_time_to_come_back(at: House) -> None:
+    with database_of(at) as database, collecting(at) as collect:
+        leases.keep(database, "other", SLOTS, 1.0)
+        turn_until(lambda: collect._looked_at > 0, collect)
+        threading.Event().wait(1.3)  # nobody reaches the database
+        looked = collect._looked_at
+        turn_until(lambda: collect._looked_at > looked + 1, collect)
+        assert collect._held.terms == {}
+        assert leases.keep(database, "other", SLOTS, 1.0).terms == {0: 1, 1: 1}
+        turn_until(lambda: hears(collect), collect)  # it did not come again
+
+
+def test_a_slot_is_not_gained_with_an_older_version_and_an_unfit_one_is_told(
+    at: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, may, unfit = versions.load, threading.Event(), True
+
+    def load_late(folder: Path, version: str, like: Registry | None = None) -> Registry:
+        if like is not None:
+            assert may.wait(WITHIN)
+            if unfit:
+                raise versions.BrokenVersion("unfit")
+        return load(folder, version, like)
+
+    monkeypatch.setattr(versions, "load", load_late)
+    with database_of(at) as database, collecting(at) as collect:
+        leases.keep(database, "other", SLOTS, 60.0)
+        turn_until(lambda: collect._looked_at > 0, collect)
+        publish(at.settings, registry_of(version="r2"))
+        turn_until(lambda: collect._load_edition == 2, collect)
+        leases.leave(database, "other")
+        turn_until(lambda: len(collect._held.terms) == SLOTS, collect)
+        for _ in range(3):
+            collect.turn()
+        assert not collect._gaining, "the other may have put edition 2 in force"
+        may.set()
+        turn_until(lambda: hears(collect), collect)
+        assert collect._edition == 1, "there is no other"
+        turn_until(lambda: findings(at) == {("system.configuration", "collector:a"): "begun"}, collect)
+        unfit = False
+        publish(at.settings, registry_of(version="r3"))
+        turn_until(lambda: findings(at) == {("system.configuration", "collector:a"): "ended"}, collect)
+        assert collect._edition == 3
+
+
 @pytest.mark.long
 def test_without_kafka_nothing_is_acknowledged_and_then_everything_arrives_once(
     postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -457,13 +548,13 @@ def test_without_kafka_nothing_is_acknowledged_and_then_everything_arrives_once(
         for _ in range(2 * UNDELIVERED):
             values += at.publish(4)
             collect.turn()
-        turn_until(lambda: findings(at) == {("system.journal", "kafka"): "begun"}, collect)
+        turn_until(lambda: findings(at) == {("system.journal", "kafka:a"): "begun"}, collect)
         turn_until(lambda: not any(slot.taking for slot in collect.slots.values()), collect)
         assert acknowledged(collect) == 20
         assert not any(slot.listening(0) for slot in collect.slots.values())
         own.start()
         turn_until(lambda: acknowledged(collect) >= len(values), collect)
-        turn_until(lambda: findings(at) == {("system.journal", "kafka"): "ended"}, collect)
+        turn_until(lambda: findings(at) == {("system.journal", "kafka:a"): "ended"}, collect)
         assert not sum(collect.slots[0].dropped.values())
         in_their_order(at, values)
 
@@ -514,6 +605,23 @@ def test_under_a_stepped_clock_all_partitions_advance_at_the_same_times(
             asked = [entry.asked for _, entry in records]
             versions = [place for place, (_, entry) in enumerate(records) if entry.edition == 2]
             assert asked.index(first + 2) > versions[0], "what was published before it was asked is in force"
+
+
+def test_once_a_minute_of_its_time_a_mark_says_the_version_in_force_again(
+    at: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collect_slot, "REPEAT", SECOND)
+    with collecting(at) as collect:
+        turn_until(lambda: hears(collect), collect)
+        began = stopwatch()
+        turn_until(lambda: stopwatch() > began + 2.5, collect)
+    for [records] in (at.records(slot=slot) for slot in range(SLOTS)):
+        said = [entry for _, entry in records if entry.round.version]
+        assert {(entry.round.version, entry.edition) for entry in said} == {(said[0].round.version, 1)}
+        seconds = [entry.round.time // SECOND for entry in said]
+        assert len(seconds) >= 3
+        assert len({*seconds}) == len(seconds)
+        assert all(later - earlier >= SECOND // 10 for earlier, later in pairwise(e.round.time for e in said))
 
 
 class TestTakeOver:

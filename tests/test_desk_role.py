@@ -176,10 +176,9 @@ def test_findings_become_alerts_and_then_kafka_is_told(house: House) -> None:
 
 def test_a_desk_that_dies_between_database_and_kafka_changes_nothing(house: House) -> None:
     house.tell(finding(1), finding(2))
-    house.open("1")
-    house.turn(lambda: house.desks["1"]._partitions)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ClusterDesk, "_commit", lambda *_, **__: None)
+        house.open("1")
         house.turn(lambda: len(house.alerts()) == 2)
         house.close("1")
     assert house.committed() < 0
@@ -239,6 +238,38 @@ def test_while_the_database_is_away_findings_wait_and_kafka_keeps_what_is_too_mu
     house.turn(lambda: house.status()["problem"] == "")
 
 
+def test_what_was_paused_goes_on_though_the_partitions_were_shared_anew_meanwhile(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = house.open()
+    house.turn(lambda: len(desk._partitions) == 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(role, "MANY", 0)
+        house.turn(lambda: desk._paused)
+        desk._assign(desk._consumer, [])  # another desk came or went: ours stay, paused as they are
+    house.tell(finding(1))
+    house.turn(lambda: len(house.alerts()) == 1, 5)
+
+
+def test_a_report_of_very_many_findings_is_taken_in_several_transactions(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(role, "LARGE", 4)
+    desk = house.open()
+    house.tell(*(finding(number) for number in range(1, 11)))
+    house.turn(lambda: len(house.alerts()) == 10)
+    assert (desk._counts["rounds"], desk._counts["findings"]) == (3, 10)
+
+
+def test_a_finding_of_a_clock_that_is_ahead_brings_no_deadline_forward(house: House) -> None:
+    desk = Desk(house.engine, REGISTRY)
+    now = SystemClock().now()
+    desk.round([finding(1, time=now)], None, now)
+    desk.round([finding(1, Phase.WORSENED, 2, time=now + 600 * SECOND)], None, now + 1)
+    [alert] = house.alerts()
+    assert [step.event for step in house.steps(alert.id)] == ["begun", "worsened"]
+
+
 def test_deadlines_go_on_without_kafka(kafka: Kafka, postgres: Postgres, tmp_path: Path) -> None:
     soon = {**ESCALATION, "III": Escalation(SECOND // 5, MINUTE, MINUTE, "district", "district")}
     registry = make_registry([PointSpec(id="TI-1", H=80.0)], escalation=soon)
@@ -248,8 +279,8 @@ def test_deadlines_go_on_without_kafka(kafka: Kafka, postgres: Postgres, tmp_pat
         house.cluster = house.cluster.model_copy(update={"kafka": away})
         desk = house.open()
         [alert] = house.alerts()
-        house.turn(lambda: len(house.steps(alert.id)) == 3)
-        first, second, _ = house.steps(alert.id)
+        house.turn(lambda: len(house.steps(alert.id)) >= 3)  # a slow machine may take several at once
+        first, second, *_ = house.steps(alert.id)
         assert (second.event, second.time - first.time >= SECOND // 5) == ("confirm_due", True)
         house.turn(lambda: desk.said.problem)
         assert second.late == 0

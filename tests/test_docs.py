@@ -31,7 +31,9 @@ def test_the_settings_page_names_every_setting_and_its_example_is_valid() -> Non
     for example in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL):
         Settings.model_validate(yaml.safe_load(example))
     for name, field in {**Cluster.model_fields, **Settings.model_fields}.items():
-        assert re.search(rf"^ *(\| `{name}`|{name}:)", page, re.MULTILINE), f"{name} is not in docs/settings.md"
+        assert re.search(rf"^ *(\| `{name}`|{name}:)", page, re.MULTILINE), (
+            f"{name} is not in docs/settings.md"
+        )
         if match := re.search(rf"^\| `{name}` \| (\S+) \|", page, re.MULTILINE):
             assert str(field.default) == match[1], f"the default of {name}"
 

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, func, select, update
 from deploy.dev.services import Postgres
 from ingest import lease_tables, leases
 from ingest.leases import NOBODY, decide, keep, leave, lift, release, upgrade
+from registry.clock import SystemClock
 from registry.database import DatabaseBusy, open_database, writing
 from tests.servers import new_database
 
@@ -119,15 +120,15 @@ class TestDatabase:
         assert keep(engine, "a", 2, LEASE).terms == {0: 8, 1: 1}
 
     def test_shares_terms_and_leaving(self, engine: Engine) -> None:
-        assert keep(engine, "a", 4, LEASE) == ({0: 1, 1: 1, 2: 1, 3: 1}, [], 0)
-        assert keep(engine, "b", 4, LEASE) == ({}, [], 0), "all of them have an owner"
+        assert keep(engine, "a", 4, LEASE)[:3] == ({0: 1, 1: 1, 2: 1, 3: 1}, [], 0)
+        assert keep(engine, "b", 4, LEASE)[:3] == ({}, [], 0), "all of them have an owner"
         assert keep(engine, "a", 4, LEASE).give == [2]
         release(engine, "a", [2])
         release(engine, "b", [3])  # it is not b's to give
         assert keep(engine, "b", 4, LEASE).terms == {2: 2}
-        assert keep(engine, "a", 4, LEASE) == ({0: 1, 1: 1, 3: 1}, [3], 0)
+        assert keep(engine, "a", 4, LEASE)[:3] == ({0: 1, 1: 1, 3: 1}, [3], 0)
         leave(engine, "a")
-        assert keep(engine, "b", 4, LEASE) == ({0: 2, 1: 2, 2: 2, 3: 2}, [], 0)
+        assert keep(engine, "b", 4, LEASE)[:3] == ({0: 2, 1: 2, 2: 2, 3: 2}, [], 0)
 
     def test_a_dead_ones_slots_are_taken_when_its_lease_is_over_and_it_learns_of_it(
         self, engine: Engine
@@ -142,6 +143,20 @@ class TestDatabase:
         keep(engine, "a", 2, LEASE)
         end_lease(engine, "a")
         assert keep(engine, "a", 2, LEASE).terms == {0: 1, 1: 1}
+
+    def test_who_has_no_share_keeps_what_it_has_and_leaves_the_rest_to_others(self, engine: Engine) -> None:
+        assert keep(engine, "wrong", 2, LEASE, share=False).terms == {0: 1, 1: 1}, "nobody else is there"
+        release(engine, "wrong", [0])
+        keep(engine, "b", 2, LEASE, take=False)
+        assert keep(engine, "wrong", 2, LEASE, share=False)[:3] == ({1: 1}, [], 1)
+        assert keep(engine, "b", 2, LEASE).terms == {0: 2}
+        release(engine, "b", [0])
+        leave(engine, "b")
+        assert keep(engine, "wrong", 2, LEASE, take=False, share=False)[:3] == ({1: 1}, [], 1)
+
+    def test_it_says_the_databases_time(self, engine: Engine) -> None:
+        before = SystemClock().now()
+        assert before <= keep(engine, "a", 2, LEASE).now <= SystemClock().now()
 
     def test_many_at_once_never_share_a_slot(self, engine: Engine) -> None:
         names = [f"c{number}" for number in range(6)]

@@ -265,6 +265,31 @@ def test_a_rulebook_that_one_brings_is_not_taken_back_by_the_other(
         each.close()
 
 
+def test_a_start_does_not_bring_again_what_it_had_brought(
+    mine: Settings, engine: Engine, tmp_path: Path
+) -> None:
+    books = [tmp_path / name for name in ("here.yaml", "there.yaml")]
+    for book in books:
+        book.write_text(SHIPPED, "utf-8")
+    one = other(mine, rulebook=books[0])
+    here, there = running(one), running(mine.model_copy(update={"rulebook": books[1]}))
+    step(here, there)
+    books[1].write_text(SHIPPED.replace("HH: III", "HH: II"), "utf-8")
+    step(there)
+    newest = shared_versions.wanted(engine)
+    here.close()
+    here = running(one)
+    step(here)
+    assert shared_versions.wanted(engine) == newest
+    here.close()
+    books[0].write_text(SHIPPED.replace("HH: III", "HH: I"), "utf-8")
+    here = running(one)
+    step(here)
+    assert shared_versions.wanted(engine) != newest, "what was changed while it was down is brought"
+    for each in (here, there):
+        each.close()
+
+
 def test_one_that_was_overtaken_while_it_compiled_does_not_put_the_older_edit_in_force(
     mine: Settings, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from deploy.dev.services import Kafka
 from fenghuo.settings import Cluster, Database
 from fenghuo.topics import KafkaAway, TopicsUnfit, differences, prepare, require, wanted
 from ingest.broker import free_port
+from tests.phones import until
 
 pytestmark = pytest.mark.kafka
 DATABASE = Database(url="postgresql://somebody@127.0.0.1:1/nothing")
@@ -47,6 +48,7 @@ def test_what_is_otherwise_is_said_and_left_as_it_is(kafka: Kafka) -> None:
     for made in admin.create_topics(others).values():
         made.result(30)
     assert len(prepare(ours)) == 4
+    until(lambda: "is missing" not in " ".join(differences(ours)))  # Kafka lists new ones a little later
     said = differences(ours)
     assert [line.split(" has ")[1].split(",")[0] for line in said] == [
         "1 partitions",
@@ -63,6 +65,16 @@ def test_what_is_otherwise_is_said_and_left_as_it_is(kafka: Kafka) -> None:
     assert "retention" not in str(unfit.value), "with that a role can work"
     more = Cluster.model_validate({**ours.model_dump(), "replicas": 2})
     assert "keeps 1 copies" in " ".join(differences(more))
+    most = Cluster.model_validate({**ours.model_dump(), "replicas": 3})
+    assert sum("min.insync.replicas=1, expected 2" in line for line in differences(most)) == 6
+
+
+@pytest.mark.parametrize(("replicas", "fewest"), [(1, "1"), (2, "1"), (3, "2")])
+def test_one_machine_may_be_away_and_what_is_acknowledged_is_on_the_others(
+    replicas: int, fewest: str
+) -> None:
+    ours = Cluster.model_validate({"kafka": "k:1", "database": DATABASE, "replicas": replicas})
+    assert {topic.settings["min.insync.replicas"] for topic in wanted(ours)} == {fewest}
 
 
 def test_kafka_away_is_said(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,5 +34,8 @@ def prepare(file: SettingsFile) -> None:
         stderr.print(f"topic {name}: made")
     if not made:
         stderr.print("topics: all are there")
+    if cluster.replicas == 1:
+        one = "`cluster.replicas` is 1: one machine's disk is all that holds what Kafka has acknowledged"
+        stderr.print(f"[yellow]{one}[/]", soft_wrap=True)
     for mistake in mistakes:
         stderr.print(f"[yellow]{mistake}[/]", soft_wrap=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from streams.point_shard import Layout
-from tests.world.world import SCENARIOS, core, sharded
+from tests.world.world import SCENARIOS, expected, sharded
 
 SHORT = ("power-cut-flood", "reactor-runaway", "tanker-fire")
 TOO_LONG = (
@@ -25,15 +25,7 @@ TOO_LONG = (
 )
 @pytest.mark.parametrize("slots", [1, 5])
 def test_the_same_alerts_however_it_is_cut(name: str, slots: int, tmp_path: Path) -> None:
-    with core(name, _made(tmp_path / "core")) as world:
-        world.to_the_end()
-        expected = world.same()
     fate = random.Random(slots)
-    with sharded(name, _made(tmp_path / "sharded"), Layout(slots, 1, "city"), fate) as world:
+    with sharded(name, tmp_path, Layout(slots, 1, "city"), fate) as world:
         world.to_the_end()
-        assert world.same() == expected
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
+        assert world.same() == expected(name)

@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from zoneinfo import ZoneInfo
 
 from alerting.alert import Alert
@@ -192,6 +194,14 @@ def core(name: str, folder: Path) -> Iterator[World]:
         yield World(its, product)
     finally:
         product.close()
+
+
+@cache
+def expected(name: str) -> list[tuple[object, ...]]:
+    """What the pure core alone makes of a scenario, as ``same``: reckoned once for all that are compared with it."""
+    with TemporaryDirectory() as folder, core(name, Path(folder)) as world:
+        world.to_the_end()
+        return world.same()
 
 
 @contextmanager
