@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import threading
 
 import structlog
 
@@ -14,6 +13,7 @@ from fenghuo.clock_socket import ControlledClock
 from fenghuo.serving import Serving, serve
 from fenghuo.settings import Cluster, Settings
 from fenghuo.standstill import Standstill
+from fenghuo.stopping import Stop
 from fenghuo.values_keeper import ValuesKeeper
 from fenghuo.version_follower import VersionFollower
 from registry.clock import Clock, SystemClock, stopwatch
@@ -91,9 +91,9 @@ class ClusterServing(Serving):
 
 def run(settings: Settings, cluster: Cluster, name: str) -> None:
     """Run the serving role until SIGTERM. Raises as prepared.follower, and ChannelError."""
-    early = threading.Event()
+    early = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: early.set())
+        signal.signal(number, early.set)
     follower = prepared.follower(settings, cluster, early)
     if follower is None or follower.registry is None:
         return

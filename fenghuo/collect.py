@@ -35,6 +35,7 @@ from fenghuo.collect_status import CollectStatus, SlotStatus
 from fenghuo.logs import configure
 from fenghuo.record_writer import RecordWriter, WriterBroken
 from fenghuo.settings import Broker, Cluster, Settings
+from fenghuo.stopping import Stop
 from fenghuo.takeover import UNDELIVERED, Outdated, Stopped, Taken, superseded, take_over
 from fenghuo.topics import KafkaAway
 from ingest import leases
@@ -751,9 +752,9 @@ def run(settings: Settings, cluster: Cluster, broker: Broker, name: str, metrics
     """
     configure()
     settings.data.mkdir(parents=True, exist_ok=True)
-    stop = threading.Event()
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, stop.set)
     engine = _open(cluster)
     while not stop.is_set():
         try:

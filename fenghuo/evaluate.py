@@ -1,6 +1,7 @@
 """A worker of the cluster: judges its share of the readings and of the compound rules, in a Faust app."""
 
 import gc
+import logging
 import os
 import sys
 from collections import Counter
@@ -143,6 +144,8 @@ def main(settings_file: Path, name: str, metrics: str = "") -> None:
         collected = CollectorRegistry()
         collected.register(Scrape(worker))
         start_http_server(int(port), host, collected)
+    # While Kafka is away aiokafka says so some hundred times a second; what comes of it, we say ourselves.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     gc.freeze()
     try:
         worker.app.Worker(loglevel="WARN", redirect_stdouts=False, quiet=True).execute_from_commandline()

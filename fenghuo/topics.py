@@ -1,14 +1,16 @@
 """The cluster's topics: which there must be; made where they are missing, and never changed where they are not."""
 
 from collections.abc import Iterator, Sequence
+from threading import Event
 from typing import NamedTuple
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType, TopicMetadata
 
 from fenghuo.settings import Cluster
 from ingest.topics import Topics
+from registry.clock import stopwatch
 
 LARGEST = 16 << 20
 """Bytes of the largest record: a round of readings, the findings of one, a checkpoint of an enterprise's engine."""
@@ -21,6 +23,11 @@ COMPARED = (
     "min.insync.replicas",
 )
 """Settings of a topic without which records may be lost or refused."""
+
+AGAIN = 0.1
+"""Seconds between two looks at a topic that has no leader yet."""
+
+_moment = Event()  # never set: a pause
 
 MINUTE, HOUR = 60_000, 3_600_000  # ms, as Kafka counts
 
@@ -102,7 +109,8 @@ def _every(cluster: Cluster) -> dict[str, str]:
 def prepare(cluster: Cluster) -> list[str]:
     """Make the topics that are missing; returns their names. Raises KafkaAway."""
     client = _client(cluster)
-    missing = [topic for topic in wanted(cluster) if topic.name not in _partitions(client)]
+    there = _partitions(client, wanted(cluster))
+    missing = [topic for topic in wanted(cluster) if topic.name not in there]
     if not missing:
         return []
     new = [
@@ -128,7 +136,7 @@ def require(cluster: Cluster) -> None:
     Raises:
         TopicsUnfit: not so; says how to mend it. KafkaAway: that cannot be known now.
     """
-    if mistakes := list(_misfits(wanted(cluster), _partitions(_client(cluster)))):
+    if mistakes := list(_misfits(wanted(cluster), _partitions(_client(cluster), wanted(cluster)))):
         raise TopicsUnfit("\n".join(mistakes))
 
 
@@ -173,12 +181,23 @@ def _client(cluster: Cluster) -> AdminClient:
     return AdminClient({"bootstrap.servers": cluster.kafka, "log_level": 0})
 
 
-def _partitions(client: AdminClient) -> dict[str, tuple[int, int]]:
-    """Partitions, and copies of each, of every topic there is."""
-    try:
-        topics = client.list_topics(timeout=WITHIN).topics
-    except KafkaException as error:
-        raise KafkaAway(f"Kafka does not answer: {error.args[0].str()}") from error
+def _partitions(client: AdminClient, wanted: Sequence[Topic]) -> dict[str, tuple[int, int]]:
+    """Partitions, and copies of each, of every topic there is; a new one has no leader for a moment.
+
+    Raises KafkaAway.
+    """
+    names, begun = {topic.name for topic in wanted}, stopwatch()
+    while True:
+        try:
+            topics = client.list_topics(timeout=WITHIN).topics
+        except KafkaException as error:
+            raise KafkaAway(f"Kafka does not answer: {error.args[0].str()}") from error
+        ill = [f"{name}: {one.error}" for name, one in topics.items() if name in names and _is_ill(one)]
+        if not ill:
+            break
+        if stopwatch() - begun > WITHIN:
+            raise KafkaAway(f"topics cannot be looked at just now: {', '.join(ill)}")
+        _moment.wait(AGAIN)
     return {
         name: (
             len(topic.partitions),
@@ -189,8 +208,12 @@ def _partitions(client: AdminClient) -> dict[str, tuple[int, int]]:
     }
 
 
+def _is_ill(topic: TopicMetadata) -> bool:
+    return topic.error is not None and topic.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART
+
+
 def _described(client: AdminClient, topics: Sequence[Topic]) -> dict[str, _There]:
-    there = _partitions(client)
+    there = _partitions(client, topics)
     asked = [ConfigResource(ResourceType.TOPIC, topic.name) for topic in topics if topic.name in there]
     found = {}
     for resource, future in client.describe_configs(asked).items() if asked else ():

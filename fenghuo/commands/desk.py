@@ -1,13 +1,13 @@
 """`fenghuo desk`: findings of a cluster into alerts, and their deadlines."""
 
 import signal
-import threading
 from typing import Annotated
 
 import typer
 
 from fenghuo.commands.cluster_file import SettingsFile, failed, load
 from fenghuo.logs import configure
+from fenghuo.stopping import Stop
 
 
 def desk(
@@ -34,9 +34,9 @@ def desk(
     from registry.database import DatabaseError
 
     configure()
-    stop = threading.Event()
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, stop.set)
     try:
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         running = role.start(settings, cluster, name, stop)

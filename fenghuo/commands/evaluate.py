@@ -2,13 +2,13 @@
 
 import signal
 import sys
-import threading
 from typing import Annotated
 
 import typer
 
 from fenghuo.commands.cluster_file import SettingsFile, failed, load
 from fenghuo.logs import configure
+from fenghuo.stopping import Stop
 from fenghuo.supervisor import WATCH, Child
 
 
@@ -39,9 +39,9 @@ def evaluate(
         raise failed(error) from error
     except topics.KafkaAway:
         pass  # the worker says so, and is started until it can
-    stop = threading.Event()
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, stop.set)
     command = [sys.executable, "-m", "fenghuo.evaluate", str(run), name, metrics]
     worker = Child(f"evaluate-{name}", command, {"OPENBLAS_NUM_THREADS": "1"})
     while not stop.is_set():

@@ -1,10 +1,10 @@
 """`fenghuo registrar`: compile a cluster's registry and rulebook after every change."""
 
 import signal
-import threading
 
 from fenghuo.commands.cluster_file import SettingsFile, failed, load
 from fenghuo.logs import configure
+from fenghuo.stopping import Stop
 
 
 def registrar(file: SettingsFile) -> None:
@@ -18,9 +18,9 @@ def registrar(file: SettingsFile) -> None:
     from fenghuo.registrar import Registrar
 
     configure()
-    stop = threading.Event()
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, stop.set)
     try:
         running = Registrar(settings, cluster)
     except OSError as error:
