@@ -55,6 +55,9 @@ RETRY = 0.05
 STEP = 0.005
 """Seconds of real time that a desk on a stepped clock waits for Kafka: a step does not wake it."""
 
+LEAVING = 5.0
+"""Seconds that a desk that ends waits for Kafka to let it go."""
+
 BUSY = 1.0
 """Seconds that a desk waits for what another holds."""
 
@@ -169,8 +172,12 @@ class ClusterDesk:
             self.turn()
 
     def close(self) -> None:
-        """Tell Kafka how far the database is, and leave its group."""
-        self._consumer.close()  # which revokes
+        """Tell Kafka how far the database is, and leave its group; one that is away is not waited for."""
+        leaving = threading.Thread(target=self._consumer.close, name="leaving", daemon=True)  # which revokes
+        leaving.start()
+        leaving.join(LEAVING)
+        if leaving.is_alive():
+            log.warning("kafka_not_left", why="it does not answer; others take over after the session's end")
         self._tell()
         self._database.dispose()
         self._follower.close()

@@ -608,3 +608,13 @@ def test_the_demos_story_comes_to_its_end(tmp_path: Path, monkeypatch: pytest.Mo
     with closing(sqlite3.connect(tmp_path / "demo" / "data" / "desk.sqlite")) as desk:
         acts = desk.execute("SELECT count(*) FROM steps WHERE event = 'act' GROUP BY alert").fetchall()
     assert set(acts) == {(1,)}, "what was done is said once of each alert"
+
+
+def test_serve_refuses_the_settings_of_a_cluster(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    database = "{url: 'postgresql://fenghuo@127.0.0.1:1/fenghuo'}"
+    file.write_text(f"data: data\ncluster: {{kafka: '127.0.0.1:1', database: {database}}}\n", "utf-8")
+    done = run("serve", file)
+    assert done.exit_code == 2
+    assert "collect" in done.output
+    assert not (tmp_path / "data").exists()

@@ -1,5 +1,7 @@
 """`fenghuo prepare`: make what a cluster stands on, its topics and its tables."""
 
+import typer
+
 from fenghuo.commands.cluster_file import SettingsFile, failed, load, remember, stderr
 
 
@@ -8,8 +10,8 @@ def prepare(file: SettingsFile) -> None:
 
     Example: `fenghuo prepare cluster.yaml`
 
-    It also notes the settings in their data folder, for `fenghuo token` and `fenghuo registry`.
-    What is there is never changed: `fenghuo doctor cluster.yaml` says what is otherwise than meant.
+    It also notes the settings in their data folder, for `fenghuo token` and `fenghuo registry`. What is there is
+    never changed: `fenghuo doctor cluster.yaml` says what is otherwise than meant. Exit status: 1 if topics are.
     """
     settings, cluster = load(file)
     from alerting import tables
@@ -37,5 +39,9 @@ def prepare(file: SettingsFile) -> None:
     if cluster.replicas == 1:
         one = "`cluster.replicas` is 1: one machine's disk is all that holds what Kafka has acknowledged"
         stderr.print(f"[yellow]{one}[/]", soft_wrap=True)
+    if mistakes:
+        stderr.print("[red]Topics that are otherwise than meant; nothing of them was changed:[/]")
     for mistake in mistakes:
         stderr.print(f"[yellow]{mistake}[/]", soft_wrap=True)
+    if mistakes:
+        raise typer.Exit(1)

@@ -60,6 +60,11 @@ def serve(
     try:
         if file is not None:
             chosen = settings.load(file, **given)
+            if chosen.cluster is not None:
+                raise settings.SettingsError(
+                    f"{file}: cluster: `fenghuo serve` does all of it on one machine, and takes no such file; the "
+                    "roles of a cluster are `fenghuo registrar`, `collect`, `evaluate`, `desk` and `api` (docs/cluster.md)"
+                )
         else:
             chosen = settings.make(
                 "options", **{key: value for key, value in given.items() if value is not None}
