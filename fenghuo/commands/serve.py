@@ -62,8 +62,8 @@ def serve(
             chosen = settings.load(file, **given)
             if chosen.cluster is not None:
                 raise settings.SettingsError(
-                    f"{file}: cluster: `fenghuo serve` does all of it on one machine, and takes no such file; the roles "
-                    "of a cluster are `fenghuo registrar`, `collect`, `evaluate`, `desk`, `api`: docs/cluster.md"
+                    f"{file}: cluster: `fenghuo serve` does all of it on one machine, and takes no such file; the "
+                    "roles of a cluster are `fenghuo registrar`, `collect`, `evaluate`, `desk`, `api`: docs/cluster.md"
                 )
         else:
             chosen = settings.make(
