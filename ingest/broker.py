@@ -12,6 +12,7 @@ import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from registry.clock import stopwatch
@@ -142,10 +143,21 @@ def find_mosquitto() -> str | None:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A loopback port on which nobody listens: of those that the system gives to nobody by itself, so that it is still
+    free when its asker listens; and this process is given another each time. Raises OSError where none is free."""
+    for _ in _PORTS:
+        port = _PORTS[next(_places) % len(_PORTS)]
+        with socket.socket() as probe:
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:  # taken
+                continue
+            return port
+    raise OSError(f"no port of {_PORTS.start}-{_PORTS.stop - 1} is free")
+
+
+_PORTS = range(16_000, 32_000)
+_places = count(secrets.randbelow(len(_PORTS)))  # processes that ask at the same time begin at different ones
 
 
 class Mosquitto:

@@ -12,6 +12,9 @@ from tests.servers import kafka, lacking, postgres
 
 __all__ = ["kafka", "postgres"]  # fixtures
 
+for size in ("COLUMNS", "LINES"):  # of the terminal of whoever runs the tests: a test says its own
+    os.environ.pop(size, None)
+
 settings.register_profile("short", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("short")
 
