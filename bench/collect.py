@@ -20,23 +20,22 @@ import numpy as np
 import yaml
 from confluent_kafka import Consumer, TopicPartition
 
-from alerting import tables
 from bench.end_to_end import CONNECTIONS, Differs
 from deploy.dev.services import Kafka, Postgres, new_folder
 from fenghuo import collect_status, topics
 from fenghuo.collect_status import CollectStatus
 from fenghuo.rehearsal import processor
 from fenghuo.settings import Broker, Cluster, Settings
-from ingest import lease_tables, pack
+from ingest import pack
 from ingest.broker import Account, Mosquitto, free_port, slot_accounts
 from ingest.topics import Topics
-from registry import shared_versions, store_tables
 from registry.clock import stopwatch
 from registry.database import open_database
 from registry.model import Registry
 from simulators.load import Report
-from streams import configuration, rulebook_file
+from streams import rulebook_file
 from tests.build import city_registry
+from tests.clusters import database_of, publish, upgrade
 
 SLOTS = 4
 
@@ -134,26 +133,16 @@ def servers(compiled: Registry) -> Iterator[Servers]:
         for server in (broker, kafka, postgres):
             stack.callback(server.stop)
             server.start()
-        account, _, place = postgres.url("postgres").removeprefix("postgresql+psycopg://").partition("@")
-        user, _, password = account.partition(":")
-        (folder / "password").write_text(password, "utf-8")
-        cluster = Cluster.model_validate(
-            {
-                "kafka": kafka.servers,
-                "database": {"url": f"postgresql://{user}@{place}", "password_file": folder / "password"},
-                "slots": SLOTS,
-            }
-        )
+        where = database_of(postgres.url("postgres"), folder)
+        cluster = Cluster(kafka=kafka.servers, database=where, slots=SLOTS)
         settings = Settings(
             data=folder / "data", cluster=cluster, broker=Broker(url=f"mqtt://127.0.0.1:{broker.port}")
         )
         topics.prepare(cluster)
         database = open_database(cluster.database.address)
-        for room in (tables, store_tables, lease_tables):
-            room.upgrade(database)
-        version = configuration.save(folder / "compiled", compiled, rulebook_file.read(rulebook_file.SHIPPED))
-        shared_versions.publish(database, folder / "compiled", version, 0)
+        upgrade(database)
         database.dispose()
+        publish(settings, compiled, rulebook_file.read(rulebook_file.SHIPPED))
         running = Servers(settings, cluster, broker, compiled, folder, kafka, postgres)
         running.start()
         stack.callback(running.process.wait, 30)

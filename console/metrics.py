@@ -173,15 +173,14 @@ def _judge(status: JudgeStatus) -> Iterator[Metric]:
     }
     for name, (value, words) in gauges.items():
         yield _gauge(f"fenghuo_{name}", words, value)
-    for name, latency, words in (
-        ("alert_latency_seconds", status.alert_ms, "From a reading's device time to its finding committed."),
-        ("round_latency_seconds", status.round_ms, "From messages taken to their findings committed."),
-    ):
-        family = GaugeMetricFamily(f"fenghuo_{name}", words, labels=["quantile"])
-        if latency.count:
-            family.add_metric(["0.5"], latency.p50 / 1000)
-            family.add_metric(["0.99"], latency.p99 / 1000)
-        yield family
+    yield quantiles(
+        "fenghuo_alert_latency_seconds",
+        "From a reading's device time to its finding committed.",
+        status.alert_ms,
+    )
+    yield quantiles(
+        "fenghuo_round_latency_seconds", "From messages taken to their findings committed.", status.round_ms
+    )
 
 
 def _sender(counts: Counts) -> Iterator[Metric]:
@@ -198,6 +197,15 @@ def _sender(counts: Counts) -> Iterator[Metric]:
         ("sender_database_busy", counts.database_busy, "Times that the sender could not use the database."),
     ):
         yield CounterMetricFamily(f"fenghuo_{name}", words, value=count)
+
+
+def quantiles(name: str, words: str, latency: Latency) -> Metric:
+    """A latency in seconds, by quantile; without a value where there is no sample."""
+    family = GaugeMetricFamily(name, words, labels=["quantile"])
+    if latency.count:
+        family.add_metric(["0.5"], latency.p50 / 1000)
+        family.add_metric(["0.99"], latency.p99 / 1000)
+    return family
 
 
 def _gauge(name: str, words: str, value: float) -> Metric:

@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from alerting.desk import DatabaseBusy, DatabaseUnwritable, Desk, note_sources
+from console.metrics import quantiles
 from fenghuo import prepared, status, topics
 from fenghuo.anchor import shared_anchor
 from fenghuo.clock_socket import ControlledClock
@@ -248,6 +249,8 @@ class ClusterDesk:
             if error := message.error():
                 self._kafka_erred(error)
             else:
+                if self._kafka_fails:
+                    log.info("kafka_back")
                 self._kafka_fails = ""
                 self._take(message)
 
@@ -280,10 +283,9 @@ class ClusterDesk:
         )
 
     def _kafka_erred(self, error: KafkaError) -> None:
-        why = error.str()
-        if why != self._kafka_fails:
-            log.error("kafka_erred", why=why)
-        self._kafka_fails = why
+        if not self._kafka_fails:
+            log.error("kafka_away", why=error.str())
+        self._kafka_fails = error.str()
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if partitions and not self._checked:
@@ -579,15 +581,12 @@ class Scrape(Collector):
         for number, behind in sorted(said.partitions.items()):
             lag.add_metric([str(number)], behind)
         yield lag
-        for name, latency, words in (
-            ("alert_latency", said.alert_ms, "From a finding's time to its commit."),
-            ("round_latency", said.round_ms, "Of a transaction of findings and deadlines."),
-        ):
-            family = GaugeMetricFamily(f"fenghuo_desk_{name}_seconds", words, labels=["quantile"])
-            if latency.count:
-                family.add_metric(["0.5"], latency.p50 / 1000)
-                family.add_metric(["0.99"], latency.p99 / 1000)
-            yield family
+        yield quantiles(
+            "fenghuo_desk_alert_latency_seconds", "From a finding's time to its commit.", said.alert_ms
+        )
+        yield quantiles(
+            "fenghuo_desk_round_latency_seconds", "Of a transaction of findings and deadlines.", said.round_ms
+        )
 
 
 COUNTERS = {

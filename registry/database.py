@@ -9,7 +9,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from alembic import command
+from alembic import command, context
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -20,6 +20,7 @@ from sqlalchemy import (
     Dialect,
     Engine,
     Insert,
+    MetaData,
     Update,
     create_engine,
     event,
@@ -339,6 +340,23 @@ def upgrade(engine: Engine, migrations: Path) -> None:
         config.attributes["connection"] = connection
         config.attributes["version_table"] = version_table(connection.dialect, migrations)
         command.upgrade(config, "head")
+
+
+def migrate(metadata: MetaData) -> None:
+    """What a folder's ``env.py`` does when Alembic runs it: its migrations, on the connection that it is handed."""
+    attributes = context.config.attributes
+    connection = attributes.get("connection")
+    if connection is None:  # "--sql": print the statements for another database
+        context.configure(dialect_name=context.config.get_main_option("dialect"), target_metadata=metadata)
+    else:
+        context.configure(
+            connection=connection,
+            target_metadata=metadata,
+            version_table=attributes["version_table"],
+            transactional_ddl=True,
+        )
+    with context.begin_transaction():
+        context.run_migrations()
 
 
 def _meaning(error: Exception, driver_module: Any) -> Exception:

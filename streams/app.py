@@ -1,21 +1,23 @@
 """The Faust app: a worker judges its partitions of readings, and of findings by the compound rules."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import faust
 import structlog
 from faust.types.tuples import Message
 
 from ingest import topics
-from ingest.topics import Topics
+from ingest.topics import Entry, Topics
 from streams import compound_shard, point_shard, report
 from streams.compound_shard import CompoundShard
+from streams.configuration import Configuration
 from streams.configurations import Configurations
 from streams.exact import Exact, Output
 from streams.point_shard import Layout, PointShard
+from streams.report import Report
 from streams.states import States
 
 SESSION = 6.0
@@ -31,6 +33,9 @@ MESSAGE = 16 << 20
 """Most bytes of a record."""
 
 log = structlog.get_logger()
+
+Heard = TypeVar("Heard", contravariant=True)
+Told = TypeVar("Told", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -49,11 +54,43 @@ class Parameters:
     patience: int = 2_000_000
 
 
-class Points:
-    """A slot's shard, as Exact wants it."""
+class Judge(Protocol[Heard, Told]):
+    """What a PointShard and a CompoundShard have in common."""
 
-    def __init__(self, shard: PointShard, of: "Worker") -> None:
-        self.shard, self._of = shard, of
+    @property
+    def source(self) -> str: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def counts(self) -> Mapping[str, int]: ...
+    def needs(self, heard: Heard, /) -> str: ...
+    def take(self, heard: Heard, offset: int, coming: Configuration | None, /) -> Iterable[Told]: ...
+    def unreadable(self, offset: int, why: str, /) -> Iterable[Told]: ...
+    def snapshot(self) -> bytes | None: ...
+
+
+class KafkaShard(Generic[Heard, Told]):
+    """A shard between its records, as Exact wants it.
+
+    Args:
+        configurations: by version, where the shard needs one.
+        decode: what a record says. Raises ValueError.
+        output: the record of what the shard tells.
+        last: what is told at a checkpoint only.
+    """
+
+    def __init__(
+        self,
+        shard: Judge[Heard, Told],
+        configurations: Configurations,
+        decode: Callable[[Message], Heard],
+        output: Callable[[Told], Output],
+        last: Callable[[], Iterable[Output]] = tuple,
+    ) -> None:
+        self.shard, self._configurations = shard, configurations
+        self._decode, self._output, self.last = decode, output, last
 
     @property
     def offset(self) -> int:
@@ -61,63 +98,27 @@ class Points:
 
     async def prepare(self, message: Message) -> Callable[[], Iterable[Output]]:
         shard, offset = self.shard, message.offset
-        headers: Any = message.headers  # a list of pairs, whatever its type may be
         try:
-            entry = topics.decode(message.value or b"", headers)
+            heard = self._decode(message)
         except ValueError as error:  # PackError among them
             why = str(error)
             log.error("record_unreadable", source=shard.source, offset=offset, why=why)
-            return lambda: self._outputs(shard.unreadable(offset, why))
-        version = shard.needs(entry)
-        coming = await self._of.configurations.get(version) if version else None
-        return lambda: self._outputs(shard.take(entry, offset, coming))
-
-    def _outputs(self, reports: Iterable[tuple[int, report.Report]]) -> list[Output]:
-        name = self._of.parameters.topics.findings
-        return [Output(name, partition, report.encode(told)) for partition, told in reports]
-
-    def snapshot(self) -> bytes | None:
-        return self.shard.snapshot()
-
-    def last(self) -> Iterable[Output]:
-        newest = self.shard.newest()
-        if newest is None:
-            return ()
-        slot, topic = self.shard.slot, self._of.parameters.topics.values
-        return (Output(topic, slot, report.encode_newest(newest), b"%d" % slot),)
-
-
-class Compound:
-    """A shard of compound rules, as Exact wants it."""
-
-    def __init__(self, shard: CompoundShard, of: "Worker") -> None:
-        self.shard, self._of = shard, of
-
-    @property
-    def offset(self) -> int:
-        return self.shard.offset
-
-    async def prepare(self, message: Message) -> Callable[[], Iterable[Output]]:
-        shard, offset = self.shard, message.offset
-        try:
-            heard = report.decode(message.value or b"")
-        except ValueError as error:
-            why = str(error)
-            log.error("record_unreadable", source=shard.source, offset=offset, why=why)
-            return lambda: self._outputs(shard.unreadable(offset, why))
+            return lambda: [self._output(told) for told in shard.unreadable(offset, why)]
         version = shard.needs(heard)
-        coming = await self._of.configurations.get(version) if version else None
-        return lambda: self._outputs(shard.take(heard, offset, coming))
-
-    def _outputs(self, reports: Iterable[report.Report]) -> list[Output]:
-        name = self._of.parameters.topics.findings
-        return [Output(name, self.shard.shard, report.encode(told)) for told in reports]
+        coming = await self._configurations.get(version) if version else None
+        return lambda: [self._output(told) for told in shard.take(heard, offset, coming)]
 
     def snapshot(self) -> bytes | None:
         return self.shard.snapshot()
 
-    def last(self) -> Iterable[Output]:
-        return ()
+
+def _entry(message: Message) -> Entry:
+    headers: Any = message.headers  # a list of pairs, whatever its type may be
+    return topics.decode(message.value or b"", headers)
+
+
+def _report(message: Message) -> Report:
+    return report.decode(message.value or b"")
 
 
 class Worker:
@@ -165,25 +166,48 @@ class Worker:
         await self.points.revoked()
         await self.compound.revoked()
 
-    async def _open_points(self, slot: int, blob: bytes | None) -> Points:
+    async def _open_points(self, slot: int, blob: bytes | None) -> KafkaShard[Entry, tuple[int, Report]]:
+        names = self.parameters.topics
+        shard = await self._point_shard(slot, blob)
+
+        def output(told: tuple[int, Report]) -> Output:
+            partition, said = told
+            return Output(names.findings, partition, report.encode(said))
+
+        def last() -> Iterable[Output]:
+            if (newest := shard.newest()) is not None:
+                yield Output(names.values, slot, report.encode_newest(newest), b"%d" % slot)
+
+        return KafkaShard(shard, self.configurations, _entry, output, last)
+
+    async def _point_shard(self, slot: int, blob: bytes | None) -> PointShard:
         layout = self.parameters.layout
         if blob is not None:
             try:
                 state = point_shard.open_state(blob)
                 configuration = await self.configurations.get(state.version)
                 reads = await self.configurations.get(state.reads)
-                return Points(PointShard.restore(slot, layout, state, configuration, reads), self)
+                return PointShard.restore(slot, layout, state, configuration, reads)
             except ValueError as error:  # of another Fenghuo: all that is kept is judged once more
                 log.error("state_unusable", slot=slot, why=str(error))
-        return Points(PointShard(slot, layout), self)
+        return PointShard(slot, layout)
 
-    async def _open_compound(self, shard: int, blob: bytes | None) -> Compound:
+    async def _open_compound(self, number: int, blob: bytes | None) -> KafkaShard[Report, Report]:
+        findings = self.parameters.topics.findings
+        shard = await self._compound_shard(number, blob)
+
+        def output(told: Report) -> Output:
+            return Output(findings, number, report.encode(told))
+
+        return KafkaShard(shard, self.configurations, _report, output)
+
+    async def _compound_shard(self, number: int, blob: bytes | None) -> CompoundShard:
         sources, patience = self.parameters.layout.slots, self.parameters.patience
         if blob is not None:
             try:
                 state = compound_shard.open_state(blob)
                 versions = {name: await self.configurations.get(name) for name in sorted(state.versions)}
-                return Compound(CompoundShard.restore(shard, sources, patience, state, versions), self)
+                return CompoundShard.restore(number, sources, patience, state, versions)
             except ValueError as error:
-                log.error("state_unusable", shard=shard, why=str(error))
-        return Compound(CompoundShard(shard, sources, patience), self)
+                log.error("state_unusable", shard=number, why=str(error))
+        return CompoundShard(number, sources, patience)

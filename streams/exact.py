@@ -100,7 +100,7 @@ class Exact(Generic[S]):
     """One agent over one topic, and its shards.
 
     Args:
-        app: its ``on_partitions_revoked`` is taken.
+        app: who has it calls ``revoked`` before partitions are given away.
         topic: it reads. states: it keeps its shards in.
         open_shard: the shard of a partition as it was by a state, or a new one.
         every: seconds between two checkpoints.

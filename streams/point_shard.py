@@ -243,12 +243,13 @@ class PointShard:
         Where the engine's part cannot be read (of another Fenghuo), it begins anew from there, and tells that.
         """
         shard = cls(slot, layout)
+        own = shard._own(configuration)
         try:
-            shard._engine = Evaluator.restore(shard._own(configuration), state.engine)
+            shard._engine = Evaluator.restore(own, state.engine)
         except SnapshotError as error:
             log.error("state_unusable", source=shard.source, why=str(error))
             epoch = f" after {state.offset}"
-            shard._engine = Evaluator(shard._own(configuration), state.now, epoch)
+            shard._engine = Evaluator(own, state.now, epoch)
             state = changed(state, epoch=epoch)
             why = f"{shard.source}: what was open at offset {state.offset} is not known any more: {error}"
             shard._owed = shard._system.once("system.lost", state.now, why, since=state.offset)
@@ -258,7 +259,7 @@ class PointShard:
             state.edition,
             state.epoch,
         )
-        shard._read_by(shard._own(reads).registry)
+        shard._read_by(own.registry if state.reads == state.version else shard._own(reads).registry)
         shard._routing = Routing(shard._engine.registry, layout.level, layout.shards)
         return shard
 

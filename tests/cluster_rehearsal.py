@@ -20,9 +20,8 @@ from ingest.broker import die_with_parent, slot_accounts
 from registry import versions
 from registry.compile import compile_source
 from registry.database import open_database
-from tests.clusters import upgrade
+from tests.clusters import alone, database_of, upgrade
 from tests.servers import PASSWORD, mosquitto, new_database, publisher
-from tests.workers import alone
 
 API, COLLECT, DESK = "api-1", "collect-1", "desk-1"
 WITHIN = 60.0
@@ -90,9 +89,6 @@ class ClusterRehearsal(Rehearsal):
 
     def _write_settings(self) -> None:
         self.data.mkdir(exist_ok=True)
-        account, _, place = self._url.removeprefix("postgresql+psycopg://").partition("@")
-        user, _, password = account.partition(":")
-        (self.folder / "secret").write_text(password, "utf-8")
         (self.folder / "broker.secret").write_text(PASSWORD, "utf-8")
         content = {
             "registry": str(self.registry_folder.resolve()),
@@ -105,7 +101,7 @@ class ClusterRehearsal(Rehearsal):
             "clock": self.stepper.address if self.stepper else "",
             "cluster": {
                 "kafka": self._kafka.servers,
-                "database": {"url": f"postgresql://{user}@{place}", "password_file": "secret"},
+                "database": database_of(self._url, self.folder).model_dump(mode="json"),
                 **self._cluster,
             },
         }

@@ -29,7 +29,7 @@ from registry.store import Change, RegistryStore
 from registry.store_tables import records
 from registry.versions import RULEBOOK, part
 from streams import configuration, rulebook_file
-from tests.clusters import upgrade
+from tests.clusters import database_of, upgrade
 from tests.folders import write_registry
 from tests.servers import new_database
 
@@ -67,10 +67,8 @@ def engine(database: str) -> Iterator[Engine]:
 
 
 def settings_file(database: str, folder: Path) -> Path:
-    url = make_url(database)
-    (folder / "password").write_text(str(url.password), "utf-8")
-    plain = f"postgresql://{url.username}@{url.host}:{url.port}/{url.database}"
-    cluster = {"kafka": "127.0.0.1:1", "database": {"url": plain, "password_file": "password"}}
+    where = database_of(database, folder).model_dump(mode="json")
+    cluster = {"kafka": "127.0.0.1:1", "database": where}
     file = folder / "cluster.yaml"
     file.write_text(json.dumps({"data": "data", "registry": "registry", "cluster": cluster}), "utf-8")
     return file

@@ -142,7 +142,7 @@ def test_the_command_starts_them_says_where_and_ends_them(tmp_path: Path) -> Non
         url = known["servers"]["postgresql"]["where"].replace("+psycopg", "")
         with psycopg.connect(url) as connection:
             settings = ("fsync", "synchronous_commit", "full_page_writes", "server_encoding")
-            assert [connection.execute(f"SHOW {name}").fetchone() for name in settings] == [  # type: ignore[call-overload]
+            assert [connection.execute(f"SHOW {name}").fetchone() for name in settings] == [
                 *[("on",)] * 3,
                 ("UTF8",),
             ]

@@ -1,6 +1,5 @@
 """Workers of a cluster as real processes, for tests: the test writes the readings, and hears what is told."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,15 +14,14 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from deploy.dev.services import Kafka
 from fenghuo import evaluate, topics
-from fenghuo.settings import Cluster, Database, Settings
+from fenghuo.settings import Cluster, Settings
 from ingest.broker import die_with_parent
 from ingest.topics import Entry, Headers, Topics, encode
-from registry import shared_versions
 from registry.clock import stopwatch
-from registry.database import open_database
-from streams import configuration, report
+from streams import report
 from streams.configuration import Configuration
 from streams.report import Report
+from tests import clusters
 
 PATIENCE = 60.0
 """Seconds of real time after which what is waited for is an error."""
@@ -39,13 +37,8 @@ class Workers:
     """
 
     def __init__(self, kafka: Kafka, database: str, folder: Path, prefix: str, **settings: object) -> None:
-        url = database.replace("+psycopg", "")
-        user, _, rest = url.removeprefix("postgresql://").partition("@")
-        name, _, password = user.partition(":")
         self.folder = folder
-        secret = folder / "password"
-        secret.write_text(password, "utf-8")
-        where = Database(url=f"postgresql://{name}@{rest}", password_file=secret)
+        where = clusters.database_of(database, folder)
         cluster = Cluster(kafka=kafka.servers, database=where, topics=prefix, **settings)
         self.cluster = cluster
         self.settings = Settings(data=folder / "data", cluster=cluster)
@@ -54,7 +47,6 @@ class Workers:
         self.settings.save(self._file)
         topics.prepare(cluster)
         self.topics = Topics(prefix)
-        self.engine = open_database(database)
         self.kafka = kafka
         self._producer = Producer(
             {"bootstrap.servers": kafka.servers, "linger.ms": 0, "enable.idempotence": True}
@@ -73,10 +65,9 @@ class Workers:
 
     def publish(self, wanted: Configuration, bare: Configuration) -> int:
         """Put a version into the database. bare: with the registry as it was compiled, before its templates."""
-        folder = self.folder / "compiled"
-        version = configuration.save(folder, bare.registry, bare.rulebook)
-        assert version == wanted.registry.version
-        return shared_versions.publish(self.engine, folder, version, 0)
+        published = clusters.publish(self.settings, bare.registry, bare.rulebook)
+        assert published.version == wanted.registry.version
+        return published.edition
 
     def write(self, slot: int, entry: Entry) -> None:
         self.write_raw(slot, *encode(entry))
@@ -175,17 +166,11 @@ class Workers:
             process.kill()
             process.wait()
         self._consumer.close()
-        self.engine.dispose()
-
-
-def alone() -> str:
-    """A prefix of topics that no other test has."""
-    return f"test-{os.urandom(6).hex()}"
 
 
 @contextmanager
 def workers(kafka: Kafka, database: str, folder: Path, **settings: object) -> Iterator[Workers]:
-    made = Workers(kafka, database, folder, alone(), **settings)
+    made = Workers(kafka, database, folder, clusters.alone(), **settings)
     try:
         yield made
     finally:

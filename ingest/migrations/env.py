@@ -1,18 +1,6 @@
-"""Alembic's entry: runs the migrations on the connection that it is handed."""
-
-from alembic import context
+"""Alembic's entry: runs the migrations of these tables."""
 
 from ingest.lease_tables import metadata
+from registry.database import migrate
 
-connection = context.config.attributes.get("connection")
-if connection is None:  # "--sql": print the statements for another database
-    context.configure(dialect_name=context.config.get_main_option("dialect"), target_metadata=metadata)
-else:
-    context.configure(
-        connection=connection,
-        target_metadata=metadata,
-        version_table=context.config.attributes["version_table"],
-        transactional_ddl=True,
-    )
-with context.begin_transaction():
-    context.run_migrations()
+migrate(metadata)

@@ -1,18 +1,6 @@
-"""Alembic's entry: runs the migrations on the connection that it is handed."""
+"""Alembic's entry: runs the migrations of these tables."""
 
-from alembic import context
-
+from registry.database import migrate
 from registry.store_tables import metadata
 
-connection = context.config.attributes.get("connection")
-if connection is None:  # "--sql": print the statements for another database
-    context.configure(dialect_name=context.config.get_main_option("dialect"), target_metadata=metadata)
-else:
-    context.configure(
-        connection=connection,
-        target_metadata=metadata,
-        version_table=context.config.attributes["version_table"],
-        transactional_ddl=True,
-    )
-with context.begin_transaction():
-    context.run_migrations()
+migrate(metadata)
