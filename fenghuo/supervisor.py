@@ -127,6 +127,7 @@ class Supervisor:
         self._broker_lock = threading.Lock()  # its accounts change while it may be starting
         self._secret: dict[str, str] = {}
         self._saved: int | None = None  # process id of the broker that has saved our session
+        self._admitting = False  # the broker does not know its accounts yet
         last_time = self._last_time()  # first: where another holds the journal, nothing of its is touched
         anchor = Anchor.drop(last_time)
         self._compiler = Compiler(
@@ -170,6 +171,7 @@ class Supervisor:
                     self._attempts.attempt(child.name, child.keep)
                 self._attempts.attempt("watch", self._watch_judge)
                 self._attempts.attempt("session", self._save_session)
+                self._attempts.attempt("accounts", self._admit)
                 self._attempts.attempt("log", self._trim_log)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), WATCH)
@@ -199,6 +201,7 @@ class Supervisor:
         self._broker_not_before = stopwatch() + BROKER_AGAIN
         try:
             with self._broker_lock:
+                self._admitting = False
                 self._broker.start()
         except BrokerFailed as error:
             log.error("broker_failed", why=str(error))
@@ -218,6 +221,20 @@ class Supervisor:
         if said is not None and said.connected and said.pid == self.children[0].pid:
             self._broker.save()
             self._saved = self._broker.pid
+
+    def _admit(self) -> None:
+        """Let the broker read its new accounts, once the judge has subscribed: until then a mosquitto that reads them
+        anew keeps nothing for a session of before its own start, and acknowledges it all the same."""
+        broker = self._broker
+        if (
+            not self._admitting
+            or broker is None
+            or (isinstance(broker, Mosquitto) and broker.pid != self._saved)
+        ):
+            return
+        self._admitting = False
+        with self._broker_lock:
+            broker.write()
 
     def _trim_log(self) -> None:
         if isinstance(self._broker, Mosquitto):
@@ -260,8 +277,8 @@ class Supervisor:
         yield
         if self._broker is not None:
             with self._broker_lock:
+                self._admitting |= accounts != self._broker.accounts
                 self._broker.accounts = accounts
-                self._broker.write()
 
     def _passwords(self, compiled: Registry) -> dict[str, str]:
         gateways = [gateway_user(gateway.enterprise, gateway.id) for gateway in compiled.gateways]

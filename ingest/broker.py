@@ -233,6 +233,9 @@ class Mosquitto:
     def write(self) -> None:
         """Write configuration, users and access lists; a running broker is told to read users and lists anew.
 
+        Thereby it forgets what those may read whose sessions are of before its start, and who have not connected since:
+        it acknowledges what is sent to them, and keeps nothing (mosquitto's issue 2934).
+
         Raises:
             OSError: the folder cannot be written.
         """

@@ -17,7 +17,7 @@ from fenghuo.attempts import Attempts
 from fenghuo.compiler import NoRegistry
 from fenghuo.settings import Settings
 from fenghuo.supervisor import Child, Supervisor
-from ingest.broker import Mosquitto, free_port
+from ingest.broker import COLLECTOR, Mosquitto, free_port, gateway_user
 from ingest.journal import Journal, JournalLocked
 from registry import versions
 from registry.compile import compile_source
@@ -26,8 +26,9 @@ from registry.mistakes import RegistryErrors
 from registry.store import Change, RegistryStore
 from registry.store_tables import records
 from streams import configuration, rulebook_file
+from tests.build import code
 from tests.folders import write_registry
-from tests.servers import needs_mosquitto
+from tests.servers import User, needs_mosquitto
 from tests.test_commands import said_at
 
 
@@ -316,6 +317,48 @@ def test_a_broker_that_dies_is_told_once(tmp_path: Path) -> None:
         assert not mine.broker_died.exists()
     finally:
         broker.stop()
+
+
+@pytest.mark.mosquitto
+@needs_mosquitto
+def test_an_edit_before_the_judge_has_subscribed_again_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mosquitto told to read its accounts anew would keep nothing for a session of before its start."""
+    mine = chosen(tmp_path, broker=None, broker_port=free_port())
+    watching = Supervisor(mine)
+    broker = watching._broker
+    assert isinstance(broker, Mosquitto)
+    gateway = gateway_user(code(1), "gw1")
+    try:
+        watching._keep_broker()
+        with judge_of(watching, broker) as judge:
+            judge.subscribe("fenghuo/v1/#")
+        broker.stop()
+        broker.start()
+        before = watching._secret[gateway]
+        mine.passwords.write_text(mine.passwords.read_text("utf-8").replace(before, "another"), "utf-8")
+        with watching._taking_force(watching._compiler.registry):
+            pass
+        watching._admit()
+        with User(broker, gateway, password=before) as sends:
+            assert sends.publish(f"fenghuo/v1/{code(1)}/gw1/readings", b"kept") == 0
+        with judge_of(watching, broker) as judge:
+            while not judge.heard:
+                threading.Event().wait(0.01)
+        monkeypatch.setattr(watching, "_saved", broker.pid)
+        watching._admit()
+        while (
+            User(broker, gateway, password="another").refused is not None
+        ):  # mosquitto may not have read it yet
+            threading.Event().wait(0.01)
+    finally:
+        broker.stop()
+
+
+def judge_of(watching: Supervisor, broker: Mosquitto) -> User:
+    """A client with the judge's session."""
+    return User(broker, COLLECTOR, password=watching._secret[COLLECTOR], clean_start=False)
 
 
 def test_a_broken_rulebook_is_refused_and_holds_up_no_edit_of_the_registry(tmp_path: Path) -> None:
