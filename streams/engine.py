@@ -48,7 +48,7 @@ from streams.stock import Stock
 from streams.stuck import Stuck
 from streams.time_to_limit import TimeToLimit
 
-FORMAT = 4
+FORMAT = 5
 """Of a snapshot; a change of any stage's state raises it."""
 
 
@@ -71,6 +71,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     now: int
     listening: bool
     listened: int
+    deaf: tuple[int, int]
     rows: dict[str, dict[str, Packed]]
     open: list[tuple[str, int, Finding]]
     gone: list[tuple[str, str, str, int]]
@@ -160,7 +161,7 @@ class PointEngine:
         self._collect()
 
     def _collect(self) -> None:
-        self._found += self._hold.filter(self._book.take())
+        self._found += self._hold.filter(self._book.take(), self._silence.deaf)
 
     def _hand_out(self) -> list[Finding]:
         found, self._found = self._found, []
@@ -316,6 +317,7 @@ class PointEngine:
                 now=silence.now,
                 listening=silence.listening,
                 listened=silence.listened,
+                deaf=silence.deaf,
                 rows={name: rows.pack() for (name, _), rows in self._rows().items()},
                 open=[(*key, self._book.open[key]) for key in sorted(self._book.open)],
                 gone=[(*key, self._book.gone[key]) for key in sorted(self._book.gone)],
@@ -341,6 +343,7 @@ class PointEngine:
         engine._order.count()
         silence = engine._silence
         silence.listening, silence.listened = snapshot.listening, snapshot.listened
+        silence.deaf = snapshot.deaf
         engine._prepare()
         return engine
 

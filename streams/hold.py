@@ -1,9 +1,11 @@
-"""Hold: an excursion that is already over when it is heard of rings nobody.
+"""Hold: an excursion that is already over when a gateway tells of it late rings nobody.
 
 A finding that begins more than a minute before its arrival (a gateway sent what it had stored) is held
 until the arrival time moves on. If it also ends within that arrival time, and that long ago, one message
 is left of it: ended, late, at the worst level reached. Otherwise all its messages follow as they were.
 So the outcome does not depend on how the readings that arrived together were cut into rounds.
+
+What came about while we were not listening rings all the same, whenever it is heard.
 """
 
 from collections.abc import Iterable
@@ -24,11 +26,15 @@ class Hold:
     def __init__(self) -> None:
         self.held: dict[str, list[Finding]] = {}
 
-    def filter(self, findings: Iterable[Finding]) -> list[Finding]:
-        """Those that can be told now, in order; the others are kept."""
+    def filter(self, findings: Iterable[Finding], deaf: tuple[int, int]) -> list[Finding]:
+        """Those that can be told now, in order; the others are kept.
+
+        deaf: from when to when we did not listen last (arrival time, µs).
+        """
         told: list[Finding] = []
         for finding in findings:
-            old = finding.time < finding.arrival - OLD
+            ours = deaf[0] - OLD <= finding.time <= deaf[1]  # would have been heard within a minute
+            old = finding.time < finding.arrival - OLD and not ours
             if finding.id in self.held:
                 self.held[finding.id].append(finding)
                 if finding.phase is Phase.ENDED:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.readings import Times
-from registry.clock import SECOND
+from registry.clock import MINUTE, SECOND
 from registry.model import Registry
 from streams.episodes import BAD_QUALITY, CLOSED, OFFLINE, SILENT, Book
 from streams.sieve import Index, Mask
@@ -47,12 +47,19 @@ class Silence:
         self.now = now
         self.listening = False
         self.listened = 0
+        self.deaf = now, now  # from when to when we did not listen last, in arrival time
         self.bound = 0  # in listened time: before it, nobody can become silent
 
     def elapse(self, now: int, listening: bool) -> None:
         gap = now - self.now
         if self.listening and gap <= LARGEST_GAP:
             self.listened += gap
+        elif gap:
+            begun, ended = self.deaf
+            self.deaf = (
+                begun if self.now - ended <= MINUTE else self.now,
+                now,
+            )  # two close to each other are one
         self.now, self.listening = now, listening
 
     def notice(self, book: Book) -> Index:
@@ -135,7 +142,7 @@ class Silence:
 
     def resume(self, old: "Silence", anew: Mask) -> None:
         """Go on in another's listened time; the silence of the points ``anew`` counts from now."""
-        self.listening, self.listened = old.listening, old.listened
+        self.listening, self.listened, self.deaf = old.listening, old.listened, old.deaf
         self.heard[anew] = self.known[anew] = old.listened
 
     def _due(self, book: Book) -> Times:

@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, TopicPartition
 from sqlalchemy import select
 
 from alerting.alert import Alert, Condition, NoticeState, Role
-from alerting.tables import findings, outbox
+from alerting.tables import outbox
 from ingest import topics
 from ingest.topics import Topics
 from registry import slots
@@ -331,19 +331,17 @@ class City:
         """What had begun by then and is no alert yet, or had ended and is an alert that has not."""
         planned = self.planned()
         found = {(one.rule, one.enterprise, one.subject): one for one in self.alerts()}
-        with reading(self.running.database) as connection:
-            told = set(connection.execute(select(findings.c.id)).scalars())
         return [
             one
             for key, one in planned.items()
             if one.since + one.delay <= by
-            and not (self._came_and_went(one) and (one.id in told or one.rule.startswith("compound.")))
+            and not (one.rule.startswith("compound.") and self._came_and_went(one))
             and (key not in found or (0 < one.ended <= by and found[key].condition is not Condition.ENDED))
         ]
 
     def _came_and_went(self, one: Excursion) -> bool:
-        """Whether it was over before anything of it could be heard (docs/point-rules.md): more than 60 s later it is
-        recorded and rings nobody, and compound rules, which judge together what is heard together, cannot know of it.
+        """Whether it was over before anything of it could be heard: of a compound rule, which judges together what is
+        heard together, nobody can know then.
         """
         return any(start < one.since and 0 < one.ended < end for start, end in self._deaf)
 

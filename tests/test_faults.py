@@ -230,6 +230,26 @@ def test_a_stalled_judge_takes_its_own_silence_for_nobody_elses(tmp_path: Path, 
         assert not findings(running, "silent", last) | findings(running, "gateway.offline", last)
 
 
+@pytest.mark.long
+def test_what_came_and_went_while_we_were_away_rings_when_we_are_back(tmp_path: Path) -> None:
+    codes = write_registry(tmp_path / "registry", enterprises=1, points=1)
+    with Rehearsal(tmp_path, tmp_path / "registry", None) as running:
+        running.publish(codes[0], "gw1", running.now, {"P1": 5.0})
+        running.settle()
+        running.stop()
+        begun, ended = running.now // 1000 * 1000, running.now // 1000 * 1000 + SECOND
+        for time, value in (begun, 60.0), (ended, 5.0):
+            running.publish(codes[0], "gw1", time, {"P1": value})
+        wait(65)
+        running.start()
+        running.settle_desk()
+        [alert] = [one for one in running.alerts() if one.rule == "limit.high"]
+        assert (alert.since, alert.time, alert.condition) == (begun, ended, Condition.ENDED)
+        assert alert.raised > begun + 60 * SECOND
+        running.settle_notices()
+        assert alert.id in {ring["alert"] for ring in running.rings()}
+
+
 def test_a_desk_locked_for_ten_seconds_delays_alerts_but_no_reading(tmp_path: Path) -> None:
     codes = write_registry(tmp_path / "registry", enterprises=1, points=1)
     with Rehearsal(tmp_path, tmp_path / "registry", None) as running:
@@ -388,7 +408,9 @@ def test_a_wall_clock_that_jumps_is_a_finding_and_moves_nothing(tmp_path: Path) 
                 for step in running.steps(alert.id)
             ),
         )
-        wall.write_text("0")
+        wall.write_text(
+            str((running.said().time - running.now) // SECOND)
+        )  # it goes on from the stop, not from now
         running.wait_for("its end, once the wall is set right", lambda: right(running))
 
 

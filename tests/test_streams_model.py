@@ -288,7 +288,7 @@ def stored(draw: st.DrawFn) -> Heard:
     value = st.sampled_from([50.0, 50.0, 80.0, 95.0, 95.0, 5.0, 130.0])
     values = draw(st.lists(st.tuples(st.integers(0, 1), value), min_size=2, max_size=9))
     readings = [(point, (oldest + n) * S, value, GOOD) for n, (point, value) in enumerate(values)]
-    return Heard(after=draw(st.sampled_from([0, 70 * S, 400 * S])), readings=tuple(readings))
+    return Heard(after=draw(st.sampled_from([0, S, S, 70 * S, 400 * S])), readings=tuple(readings))
 
 
 def stories_of(*steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:

@@ -229,15 +229,57 @@ def test_two_excursions_at_one_arrival_time_are_two_findings() -> None:
     assert told[0].id == told[1].id != told[2].id
 
 
-def test_what_was_over_before_it_was_heard_of_rings_nobody() -> None:
+def listening() -> Site:
+    """One that has listened since 1."""
     site = Site(high())
+    for second in range(1, 600):
+        site.hear(second)
+    return site
+
+
+def test_what_was_over_before_its_gateway_told_of_it_rings_nobody() -> None:
+    site = listening()
     told = site.hear(600, ("A", 100, 50.0), ("A", 101, 85.0), ("A", 102, 95.0), ("A", 103, 50.0))
     assert brief(told) == ["103 limit.high ended HH late"]
     assert (told[0].seq, told[0].since, told[0].value, told[0].arrival) == (1, when(101), 95.0, when(600))
 
 
+def test_what_was_over_when_we_listened_again_rings() -> None:
+    site = listening()
+    site.hear(600, ("A", 600, 50.0))
+    told = site.hear(900, ("A", 700, 85.0), ("A", 701, 50.0), listening=False)  # the broker kept it for us
+    told += site.hear(901, ("A", 702, 85.0), ("A", 703, 50.0))  # it had more, and then no more
+    assert brief(told) == [
+        "700 limit.high begun H",
+        "701 limit.high ended H",
+        "702 limit.high begun H",
+        "703 limit.high ended H",
+    ]
+    assert [(f.time, f.arrival) for f in told[1:3]] == [(when(701), when(900)), (when(702), when(901))]
+    told = site.hear(1000, ("A", 800, 85.0), ("A", 801, 50.0))  # its gateway could not reach us before
+    assert [(f.phase, f.late) for f in told] == [(Phase.BEGUN, False), (Phase.ENDED, False)]
+
+
+def test_what_a_gateway_had_stored_before_or_after_we_were_deaf_rings_nobody() -> None:
+    site = listening()
+    assert brief(site.hear(900, ("A", 500, 85.0), ("A", 501, 50.0))) == ["501 limit.high ended H late"]
+    for second in range(901, 1101):
+        site.hear(second)
+    assert brief(site.hear(1101, ("A", 1000, 85.0), ("A", 1001, 50.0))) == ["1001 limit.high ended H late"]
+
+
+def test_times_of_deafness_close_to_each_other_are_one() -> None:
+    site = listening()
+    site.hear(700)
+    for second in range(701, 760):
+        site.hear(second)
+    site.hear(800)
+    told = site.hear(801, ("A", 650, 85.0), ("A", 651, 50.0))
+    assert brief(told) == ["650 limit.high begun H", "651 limit.high ended H"]
+
+
 def test_what_is_stored_and_still_active_rings_as_soon_as_time_moves() -> None:
-    site = Site(high())
+    site = listening()
     assert site.hear(600, ("A", 101, 85.0), ("A", 102, 95.0)) == []
     assert site.engine.next_deadline() == when(600) + 1
     told = site.engine.advance(when(600) + 1)

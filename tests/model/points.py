@@ -101,6 +101,7 @@ class PointModel:
         self.now = now
         self.listening = False
         self.listened = 0
+        self.deaf_from = self.deaf_to = now  # the last time that we did not listen
         self.points: dict[Key, Point] = {}
         self.groups: dict[Key, Group] = {}
         self.offline: dict[Key, bool] = {}
@@ -355,6 +356,10 @@ class PointModel:
             self.release()
         if self.listening and now - self.now <= 2 * SECOND:
             self.listened += now - self.now
+        elif now > self.now:
+            if self.now > self.deaf_to + 60 * SECOND:
+                self.deaf_from = self.now
+            self.deaf_to = now
         self.now, self.listening = now, listening
         self.notice_silence()
         return self.take()
@@ -970,6 +975,8 @@ class PointModel:
     def say(self, finding: Finding) -> None:
         on_device_time = finding.rule not in ("clock", "gateway.offline", "silent", "bad_quality")
         old = finding.time < finding.arrival - 60 * SECOND
+        if self.deaf_from <= finding.time + 60 * SECOND and finding.time <= self.deaf_to:
+            old = False
         if finding.id in self.held:
             messages = self.held[finding.id]
             messages.append(finding)
