@@ -6,8 +6,9 @@ from ingest.reserve import Reserve
 class Disk:
     """Derives what is wrong from what is true now: the last append, the last desk round, the reserves.
 
-    The desk's reserve is let go only when the desk itself cannot write, so that the alert of the full disk,
-    and every other, can still be stored and sent; while it is let go, the journal stops, not to eat it.
+    The desk's reserve is let go only when the desk itself cannot write, even with the journal's let go, so that the
+    alert of the full disk, and every other, can still be stored and sent; while it is let go, the journal stops, not to
+    eat it.
     """
 
     def __init__(self, journal: Reserve, desk: Reserve) -> None:
@@ -31,8 +32,9 @@ class Disk:
         """Let reserves go or take them back; why the disk is not well, "" if it is."""
         failed = self.journal_failed or self.desk_failed
         if failed:
-            self._journal.release()
-            if self.desk_failed:
+            if self._journal.release():
+                self.desk_failed = ""  # that may be enough for it: it is tried again first
+            elif self.desk_failed:
                 self._desk.release()
             self._held = self._journal.held and self._desk.held
             return failed

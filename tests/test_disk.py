@@ -26,8 +26,8 @@ def test_the_desk_keeps_its_part_until_it_needs_it_and_all_goes_on_when_there_is
         disk = Disk(journal, desk)
         assert desk.held
         leave(folder, 0)
-        disk.journal_failed = "full"
-        assert disk.look() == "full"
+        disk.journal_failed = disk.desk_failed = "full"
+        assert disk.look() == disk.look() == "full"
         assert (journal.held, desk.held) == (False, True)
         assert disk.journal_may_write(), "what it was given back"
         leave(folder, 0)
