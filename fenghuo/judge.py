@@ -373,7 +373,8 @@ class Judge:
         self._desk_failed = str(error)
         if isinstance(error, DatabaseUnwritable):
             self._disk.desk_failed = str(error)
-            self._disk.look()  # at once: with the reserve let go, the next try may succeed
+            self._disk.look()  # at once: with a reserve let go, the next try may succeed
+            self._next_retention = 0.0
 
     def _is_due(self, now: int) -> bool:
         """Whether there is anything to tell the desk, or to let it do."""
