@@ -33,8 +33,8 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
-	$(BIN)/pytest -m "not long"
+test: lint  # in two processes: the tests wait for servers more than they compute
+	$(BIN)/pytest -n 2 --dist worksteal -m "not long"
 
 test-long: lint
 	$(BIN)/pytest
@@ -43,7 +43,7 @@ bench: .venv/dev
 	$(BIN)/python -m bench
 
 services: .venv/dev
-	@$(BIN)/python -m deploy.dev.services start
+	@$(BIN)/python -m deploy.dev.services start $(if $(SLOTS),--slots $(SLOTS))
 
 services-stop: .venv/dev
 	@$(BIN)/python -m deploy.dev.services stop

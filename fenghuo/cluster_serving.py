@@ -2,9 +2,11 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 
 import structlog
 
+from alerting import store
 from alerting.desk import DatabaseBusy, DatabaseUnwritable, sources
 from console.api import Dependencies
 from fenghuo import prepared
@@ -17,6 +19,7 @@ from fenghuo.stopping import Stop
 from fenghuo.values_keeper import ValuesKeeper
 from fenghuo.version_follower import VersionFollower
 from registry.clock import Clock, SystemClock, stopwatch
+from registry.database import reading
 from registry.model import Registry
 
 log = structlog.get_logger()
@@ -43,6 +46,7 @@ class ClusterServing(Serving):
         self._follower = follower
         self._standstill = Standstill(cluster.slots, cluster.shards, stopwatch())
         self._stands_still = STARTING
+        self._unread = False  # the database cannot be asked
         self._values = ValuesKeeper(cluster, settings.values, lambda: self.registry)
 
     def dependencies(self) -> Dependencies:
@@ -72,15 +76,30 @@ class ClusterServing(Serving):
             self._stands_still = ""
             return
         try:
-            came = sources(self._own)
+            came, unheard = sources(self._own), self._unheard()
         except (DatabaseBusy, DatabaseUnwritable) as error:
             self._stands_still = "the database cannot be read"
-            log.error("sources_not_read", why=str(error))
+            if not self._unread:
+                log.error("sources_not_read", why=str(error))
+            self._unread = True
             return
+        if self._unread:
+            log.info("sources_read_again")
+        self._unread = False
         ills = self._standstill.look(came, watch)
-        whys = [ill.why for ill in ills.values() if ill.why]
+        whys = [ill.why for ill in ills.values() if ill.why] + unheard
         self._stands_still = whys[0] if whys else "" if ills["system"].why is not None else STARTING
         self._tell(ills)
+
+    def _unheard(self) -> list[str]:
+        """Of each slot whose collector does not hear the MQTT broker, why: it has told so, and goes on marking time."""
+        with reading(self._own) as connection:
+            opened = store.open_system_findings(connection)
+        return [
+            f"{one.subject} does not hear the broker: {'; '.join(one.evidence)}"
+            for one in opened
+            if one.rule == "system.broker"
+        ]
 
     def close(self) -> None:
         """Let go of all of it."""
@@ -89,8 +108,11 @@ class ClusterServing(Serving):
         super().close()
 
 
-def run(settings: Settings, cluster: Cluster, name: str) -> None:
-    """Run the serving role until SIGTERM. Raises as prepared.follower, and ChannelError."""
+def run(settings: Settings, cluster: Cluster, name: str, stands: Callable[[], None]) -> None:
+    """Run the serving role until SIGTERM; ``stands`` is called when it has all that it needs.
+
+    Raises as prepared.follower, and ChannelError.
+    """
     early = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, early.set)
@@ -108,6 +130,7 @@ def run(settings: Settings, cluster: Cluster, name: str) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         if early.is_set():
             return
+        stands()
         await serve(serving, stop)
 
     try:

@@ -27,7 +27,7 @@ from sqlalchemy import Engine
 import registry.versions
 from alerting import store
 from alerting.desk import Desk, Work
-from fenghuo import collect_status, topics
+from fenghuo import collect_status, prepared, topics
 from fenghuo.anchor import shared_anchor
 from fenghuo.clock_socket import ControlledClock
 from fenghuo.collect_slot import Slot
@@ -72,6 +72,9 @@ AGAIN = 1.0
 
 CLOCK = 5 * SECOND
 """How far our clock may be from the database's before it is a finding, and we take no slots, µs."""
+
+AWAY = 2.0
+"""Seconds for which Kafka may deliver nothing before the log says so."""
 
 STUCK = 10.0
 """Seconds for which Kafka may deliver nothing before an administrator is told."""
@@ -160,6 +163,8 @@ class Collect:
         self._tell_at = 0.0
         self._told = 0
         self._database_away = ""
+        self._kafka_away = False
+        self._untaken: set[int] = set()  # slots that are ours, and could not be taken over
         self._untellable = ""
         self._counts: Counter[str] = Counter()
         self._dead: Counter[str] = Counter()
@@ -543,7 +548,9 @@ class Collect:
             taken, part, edition = gaining.result()
             now = self._clock.now()
         except KafkaException as error:
-            log.error("slot_not_taken_over", slot=number, why=str(error))
+            if number not in self._untaken:
+                log.error("slot_not_taken_over", slot=number, why=str(error))
+            self._untaken.add(number)
             self._again_at[number] = at + AGAIN
             return
         except Outdated as error:
@@ -582,6 +589,7 @@ class Collect:
             in_flight=self._settings.in_flight,
             opened=self._opened,
         )
+        self._untaken.discard(number)
         log.info("slot_taken_over", slot=number, term=term, offset=taken.offset, known=len(taken.digests))
 
     def _lift(self, number: int, above: int) -> None:
@@ -612,6 +620,7 @@ class Collect:
         if at < self._next_house:
             return
         self._next_house = at + HOUSEKEEPING
+        self._watch_kafka(at)
         for slot in self.slots.values():
             self._findings += slot.health(now, at)
         if self._kafka_findings is not None:
@@ -624,6 +633,18 @@ class Collect:
         if at >= self._next_status:
             self._next_status = at + 1
             self._write_status(now)
+
+    def _watch_kafka(self, at: float) -> None:
+        """Say once that Kafka takes nothing, and once that it does again."""
+        waits = [slot.oldest(at) for slot in self.slots.values()]
+        untaken = self._untaken & self._held.terms.keys()
+        away = max(waits, default=AWAY if untaken else 0.0) >= AWAY
+        if away and not self._kafka_away:
+            why = self._writer.problem or "it does not take what is written to it"
+            log.error("kafka_away", why=prepared.kafka_away(self._cluster, why))
+        elif self._kafka_away and not away:
+            log.info("kafka_back")
+        self._kafka_away = away
 
     def _stuck(self, at: float) -> str:
         """Why Kafka takes nothing, once that has lasted; "" if it does."""
@@ -741,11 +762,18 @@ def require(cluster: Cluster, engine: Engine) -> None:
         )
 
 
-def run(settings: Settings, cluster: Cluster, broker: Broker, name: str, metrics: str = "") -> None:
+def run(
+    settings: Settings,
+    cluster: Cluster,
+    broker: Broker,
+    name: str,
+    metrics: str = "",
+    stands: Callable[[], None] = lambda: None,
+) -> None:
     """Collect until SIGTERM or SIGINT.
 
     Args:
-        metrics: HOST:PORT where Prometheus is answered; "": nowhere.
+        metrics: HOST:PORT where Prometheus is answered; "": nowhere. stands: called when it has all that it needs.
 
     Raises:
         TopicsUnfit: topics or tables are missing. OSError: the metrics' port is taken, or data cannot be written.
@@ -756,13 +784,24 @@ def run(settings: Settings, cluster: Cluster, broker: Broker, name: str, metrics
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop.set)
     engine = _open(cluster)
+    away = ""  # who does not answer
     while not stop.is_set():
         try:
             require(cluster, engine)
+        except KafkaAway as error:
+            who, why = "kafka", prepared.kafka_away(cluster, error)
+        except DatabaseError as error:
+            who, why = "database", prepared.database_away(cluster, error)
+        else:
+            who = why = ""
+        if away not in ("", who):
+            log.info(f"{away}_back")
+        if not who:
             break
-        except (KafkaAway, DatabaseError) as error:
-            log.error("waits", why=str(error))
-            stop.wait(AGAIN)
+        if who != away:
+            log.error(f"{who}_away", why=why)
+        away = who
+        stop.wait(AGAIN)
     engine.dispose()
     if stop.is_set():
         return
@@ -775,4 +814,5 @@ def run(settings: Settings, cluster: Cluster, broker: Broker, name: str, metrics
         exposed.register(collect.metrics)
         start_http_server(int(port), host, exposed)
     gc.freeze()
+    stands()
     collect.run()

@@ -284,7 +284,7 @@ class ClusterDesk:
 
     def _kafka_erred(self, error: KafkaError) -> None:
         if not self._kafka_fails:
-            log.error("kafka_away", why=error.str())
+            log.error("kafka_away", why=prepared.kafka_away(self._cluster, error.str()))
         self._kafka_fails = error.str()
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

@@ -1,5 +1,6 @@
 """Logs of the processes on standard error: a JSON object a line, or plain words on a terminal; never a secret."""
 
+import logging
 import os
 import sys
 from typing import TextIO, cast
@@ -29,17 +30,26 @@ class Unfailing:
             self.lost += 1
 
 
+_of_libraries = logging.StreamHandler(cast(TextIO, Unfailing()))
+
+
 def configure() -> None:
-    """Say how this process logs; once, at its start."""
+    """Say how this process logs, and the libraries in it from warnings on; once, at its start."""
+    worded = _for_people() if sys.stderr.isatty() else _for_programs()
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            *(_for_people() if sys.stderr.isatty() else _for_programs()),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, Unfailing())),
+        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, *worded],
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, Unfailing())),
         cache_logger_on_first_use=True,
     )
+    _of_libraries.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *worded],
+        )
+    )
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    root.addHandler(_of_libraries)  # the same one, however often it is said
 
 
 def _for_programs() -> list[Processor]:

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from fenghuo.topics import LARGEST
@@ -27,8 +26,6 @@ SETTINGS: dict[str, str | int | float] = {
 
 POLL = 0.5
 """Seconds for which the thread waits for an event before it looks whether it is to end."""
-
-log = structlog.get_logger()
 
 Done = Callable[[int], None]
 """Told the offset at which a record was made durable."""
@@ -122,6 +119,4 @@ class RecordWriter:
         if error.fatal():
             self._fatal = self._fatal or error.str()
             self._wake()
-        if not self.problem:
-            log.warning("kafka_trouble", why=error.str())
         self.problem = error.str()

@@ -16,10 +16,11 @@ from alerting.desk import Desk
 from fenghuo import refusal
 from fenghuo.attempts import Attempts
 from fenghuo.compiler import Compiler, NoRegistry
+from fenghuo.prepared import database_away
 from fenghuo.settings import Cluster, Settings
 from registry import shared_versions
 from registry.clock import HOUR, Clock, SystemClock
-from registry.database import DatabaseError, open_database, reading
+from registry.database import DatabaseBusy, DatabaseError, open_database, reading
 from registry.mistakes import RegistryErrors
 from registry.model import Registry
 from registry.shared_versions import Wanted
@@ -60,14 +61,13 @@ class Registrar:
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set. A database that is away, or an empty registry, is waited for."""
-        log.info("registrar_started", topics=self._cluster.topics)
         while not stop.is_set():
             self.step()
             stop.wait(WATCH)
 
     def step(self) -> None:
         """One look at what has changed. To compile a whole city may take half a minute."""
-        self._attempts.attempt("registry", self._follow)
+        self._attempts.attempt("registry", self._look)
         self._attempts.attempt("tell", self._tell)
         self._attempts.attempt("discard", self._discard)
 
@@ -86,6 +86,12 @@ class Registrar:
     def close(self) -> None:
         """Let go of the database."""
         self._engine.dispose()
+
+    def _look(self) -> None:
+        try:
+            self._follow()
+        except DatabaseBusy as error:
+            raise DatabaseBusy(database_away(self._cluster, error)) from error
 
     def _follow(self) -> None:
         if not self._begun:

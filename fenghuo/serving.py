@@ -117,8 +117,10 @@ class Serving:
                 if subject not in self._systems:
                     self._systems[subject] = SystemFindings(self._opened, subject)
                 said = self._systems[subject].holds("system.judge", now, ill.why, ill.since)
-                if said:
-                    log.error("judge_ill" if ill.why else "judge_well_again", why=ill.why, what=subject)
+                if said and ill.why:
+                    log.error("judge_ill", why=ill.why, what=subject)
+                elif said:
+                    log.info("judge_well_again", what=subject)
                 findings += said
             if findings:
                 self._own_desk.round(findings, None, now)

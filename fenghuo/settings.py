@@ -1,11 +1,11 @@
 """Settings: where things are on this machine and how the processes are to run; never who exists."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import urlsplit
+from typing import Annotated, Any, get_args
+from urllib.parse import SplitResult, urlsplit
 
 import yaml
 from pydantic import (
@@ -18,6 +18,9 @@ from pydantic import (
     field_validator,
 )
 from sqlalchemy import URL, make_url
+
+from registry.wording import worded
+from streams.names import expected
 
 GiB = 1 << 30
 
@@ -34,6 +37,21 @@ Where = Annotated[Path, AfterValidator(_absolute)]
 """A path, absolute from here on: it is relative to the settings file, or to where the command was given."""
 
 
+def _split(url: str) -> SplitResult | None:
+    """Its parts; None where it is no URL, or its port is none."""
+    try:
+        parts = urlsplit(url)
+        return parts if parts.port != 0 else None
+    except ValueError:
+        return None
+
+
+def _is_place(text: str) -> bool:
+    """Whether it is HOST:PORT."""
+    place = _split(f"//{text}")
+    return bool(place and place.hostname and place.port and place.netloc == text and "@" not in text)
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -48,8 +66,8 @@ class Broker(Strict):
     @field_validator("url")
     @classmethod
     def _is_mqtt(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme != "mqtt" or not parts.hostname or parts.port == 0:
+        parts = _split(url)
+        if not parts or parts.scheme != "mqtt" or not parts.hostname:
             raise ValueError("expected mqtt://HOST:PORT")
         if "@" in parts.netloc:
             raise ValueError(
@@ -99,8 +117,12 @@ class Database(Strict):
     @field_validator("url")
     @classmethod
     def _is_postgresql(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme != "postgresql" or not parts.hostname or not parts.username or len(parts.path) < 2:
+        parts = _split(url)
+        if (
+            not parts
+            or parts.scheme != "postgresql"
+            or not (parts.hostname and parts.username and parts.path[1:])
+        ):
             raise ValueError("expected postgresql://USER@HOST:PORT/NAME")
         if parts.password is not None:
             raise ValueError(
@@ -141,6 +163,14 @@ class Cluster(Strict):
     patience: Annotated[float, Field(ge=0)] = 2.0
     """Seconds for which the compound rules wait for a partition that is behind the others."""
     lease: Annotated[float, Field(ge=2)] = 5.0  # seconds after which a silent collector loses its slots
+
+    @field_validator("kafka")
+    @classmethod
+    def _is_places(cls, kafka: str) -> str:
+        for place in kafka.split(","):
+            if not _is_place(place.strip()):
+                raise ValueError("expected HOST:PORT, such as kafka-1.example:9092, several with commas")
+        return kafka
 
 
 class Settings(Strict):
@@ -210,8 +240,7 @@ class Settings(Strict):
     @classmethod
     def _is_a_place(cls, listen: str) -> str:
         """Without a host it would be every interface, which nobody gets by leaving something out."""
-        place = urlsplit(f"//{listen}")
-        if not place.hostname or not place.port or place.netloc != listen or "@" in listen:
+        if not _is_place(listen):
             raise ValueError("expected HOST:PORT, such as 127.0.0.1:8420 or [::1]:8420")
         return listen
 
@@ -282,8 +311,59 @@ def _checked(source: str, values: Mapping[str, object], folder: Path) -> Setting
         return Settings.model_validate(values, context=folder)
     except ValidationError as error:
         lines = [
-            f"{source}: {'.'.join(str(part) for part in problem['loc'])}: "
-            f"{problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors()
+            f"{source}: {'.'.join(map(str, one['loc']))}: {_worded(one)}"
+            for one in error.errors(include_url=False)
         ]
         raise SettingsError("\n".join(lines)) from error
+
+
+NEEDED = {
+    "data": "a folder",
+    "broker.url": "mqtt://HOST:PORT",
+    "cluster.kafka": "HOST:PORT, several with commas",
+    "cluster.database": "a mapping with `url` and `password_file`",
+    "cluster.database.url": "postgresql://USER@HOST:PORT/NAME",
+}
+"""What the keys hold that may not be left out."""
+
+NUMBERS = {
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "a number of {ge:g} or more",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "a number of {le:g} at most",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+}
+
+
+def _worded(error: Any) -> str:
+    """A mistake in our words: what it is, and what was expected there; never a text that may hold a password."""
+    kind, place, given = error["type"], error["loc"], error["input"]
+    if kind == "value_error":
+        return str(error["ctx"]["error"])  # they are ours
+    if kind == "missing":
+        return f"it is missing; expected {NEEDED['.'.join(place)]}"
+    if kind == "extra_forbidden":
+        return f"unknown key; expected {expected(str(place[-1]), _keys(place[:-1]))}"
+    if kind == "dict_type":
+        return "expected a mapping of names"
+    if kind == "model_type":
+        return f"expected a mapping with {', '.join(_keys(place))}"
+    if kind == "string_pattern_mismatch":
+        return f"is {given!r}; expected small letters, digits and '-', a letter first, 41 of them at most"
+    if kind == "path_type":
+        return "expected a path"
+    if kind in NUMBERS:
+        return f"is {given!r}; expected {NUMBERS[kind].format(**error.get('ctx', {}))}"
+    problem, wanted = worded(error, Settings)
+    return f"{problem}; expected {wanted}"
+
+
+def _keys(place: Iterable[str | int]) -> tuple[str, ...]:
+    """The keys of the mapping at this place."""
+    model: type[BaseModel] = Settings
+    for part in place:
+        if part in model.model_fields:
+            annotation = model.model_fields[str(part)].annotation
+            among = (annotation, *get_args(annotation))
+            model = next(one for one in among if isinstance(one, type) and issubclass(one, BaseModel))
+    return tuple(model.model_fields)

@@ -8,6 +8,7 @@ import numpy as np
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from fenghuo.prepared import kafka_away
 from fenghuo.settings import Cluster
 from fenghuo.topics import LARGEST
 from ingest.last_values import LastValues, NoLastValues
@@ -99,6 +100,8 @@ class ValuesKeeper:
             if error := message.error():
                 self._erred(error)
             elif slot is not None and value is not None:
+                if self._problem:
+                    log.info("kafka_back")
                 self._problem = ""
                 try:
                     self._take(slot, decode_newest(value))
@@ -146,6 +149,6 @@ class ValuesKeeper:
         self._changed = False
 
     def _erred(self, error: KafkaError) -> None:
-        if error.str() != self._problem:
-            log.error("kafka_erred", why=error.str())
+        if not self._problem:
+            log.error("kafka_away", why=kafka_away(self._cluster, error.str()))
         self._problem = error.str()

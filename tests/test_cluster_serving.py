@@ -1,5 +1,6 @@
 """The serving role of a cluster: what stands still is told, and current values are served, from real servers."""
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,14 +8,17 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
+from structlog.testing import capture_logs
 
 from alerting import store
-from alerting.desk import note_sources
+from alerting.desk import DatabaseBusy, Desk, note_sources
 from console import tokens
 from console.api import create_app
 from console.scope import Scope
 from deploy.dev.services import Kafka, Postgres
+from fenghuo import cluster_serving
 from fenghuo.cluster_serving import ClusterServing
 from fenghuo.settings import Settings
 from fenghuo.standstill import DEAD, Standstill
@@ -26,6 +30,7 @@ from registry.clock import SECOND, SystemClock
 from registry.database import open_database, reading
 from registry.model import Registry
 from streams.report import Newest, encode_newest
+from streams.system_findings import SystemFindings
 from tests import clusters
 from tests.build import PointSpec, code, make_registry
 from tests.phones import until
@@ -187,6 +192,48 @@ def test_a_slot_that_stands_still_is_one_alert_whoever_watches(house: House) -> 
         assert alert.ended > 0
         answer = client.get("/api/v1/dead-letters")
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_here")
+
+
+@pytest.mark.kafka
+@pytest.mark.postgresql
+def test_a_slot_that_does_not_hear_the_broker_is_not_ready(house: House) -> None:
+    serving = house.start()
+    desk, told = Desk(house.engine, REGISTRY), SystemFindings(subject="slot:1")
+    with house.client(serving) as client:
+
+        def ready(second: int) -> str:
+            house.look(1, readings_0=NOW + second, readings_1=NOW + second, compound_0=NOW + second)
+            answer = client.get("/api/v1/ready")
+            return "" if answer.is_success else answer.json()["error"]["message"]
+
+        ready(0)
+        assert ready(1) == ""
+        desk.round(told.begin("system.broker", NOW, "connection refused"), None, NOW)
+        assert ready(2) == "slot:1 does not hear the broker: connection refused"
+        desk.round(told.end("system.broker", NOW + 1), None, NOW + 1)
+        assert ready(3) == ""
+
+
+@pytest.mark.kafka
+@pytest.mark.postgresql
+def test_a_database_that_goes_away_is_said_once_and_when_it_is_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = house.start()
+    monkeypatch.setattr(cluster_serving, "log", structlog.get_logger())
+    with capture_logs() as logs, monkeypatch.context() as away:
+
+        def fail(_: object) -> dict[str, int]:
+            raise DatabaseBusy(f"gone, {next(times)}")
+
+        times = itertools.count()
+        away.setattr(cluster_serving, "sources", fail)
+        for _ in range(3):
+            serving.watch_judge(0.0)
+    with capture_logs() as back:
+        for _ in range(2):
+            serving.watch_judge(0.0)
+    assert [log["event"] for log in (*logs, *back)] == ["sources_not_read", "sources_read_again"]
 
 
 @pytest.mark.kafka

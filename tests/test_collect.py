@@ -18,8 +18,10 @@ import msgspec
 import numpy as np
 import pytest
 import sqlalchemy
+import structlog
 import yaml
 from confluent_kafka import Consumer, TopicPartition
+from structlog.testing import capture_logs
 
 from alerting import tables
 from deploy.dev.services import Kafka, Postgres
@@ -430,8 +432,12 @@ def test_without_its_database_it_goes_on_and_comes_back_to_the_broker_by_itself(
         in_their_order(at, values)
 
 
-def test_while_kafka_stands_still_nothing_is_acknowledged_and_then_all_of_it(at: House, kafka: Kafka) -> None:
-    with collecting(at) as collect:
+def test_while_kafka_stands_still_nothing_is_acknowledged_and_then_all_of_it(
+    at: House, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting_module, "AWAY", 0.5)
+    monkeypatch.setattr(collecting_module, "log", structlog.get_logger())
+    with capture_logs() as logs, collecting(at) as collect:
         turn_until(lambda: hears(collect), collect)
         assert kafka.pid is not None
         os.kill(kafka.pid, signal.SIGSTOP)
@@ -440,10 +446,16 @@ def test_while_kafka_stands_still_nothing_is_acknowledged_and_then_all_of_it(at:
             slots = collect.slots.values()
             turn_until(lambda: all(slot.oldest(stopwatch()) > 0.5 for slot in slots), collect)
             assert sum(slot.collector._unacknowledged for slot in slots) == 40
+            turn_until(lambda: all(slot.oldest(stopwatch()) > 1.0 for slot in slots), collect)
         finally:
             os.kill(kafka.pid, signal.SIGCONT)
         turn_until(lambda: acknowledged(collect) >= 40, collect)
+        began = stopwatch()
+        turn_until(lambda: stopwatch() > began + 0.5, collect)
     in_their_order(at, values)
+    said = [(log["event"], log.get("why", "")) for log in logs if "kafka" in log["event"]]
+    assert [event for event, _ in said] == ["kafka_away", "kafka_back"]
+    assert said[0][1].startswith(f"cluster.kafka: {kafka.servers}: ")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import logging
 import os
 import re
 import resource
@@ -99,7 +100,7 @@ def test_serve_says_nothing_of_the_kind_where_all_is_well(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "data: Field required"),
+        ((), "data: it is missing; expected a folder"),
         (("nowhere.yaml",), "nowhere.yaml: cannot be read"),
         (("--registry", MINE, "--data", "d", "--listen", "8420"), "listen: expected HOST:PORT"),
         (("--registry", MINE, "--data", "d", "--broker", "localhost"), "broker.url: expected mqtt://"),
@@ -152,6 +153,16 @@ def test_logs_are_for_people_on_a_terminal_and_for_programs_elsewhere(
         assert json.loads(said)["event"] == "broker_failed"
     assert "ValueError: 14" in said
     assert secret not in said
+    library = logging.getLogger("library")
+    library.info("chatter")
+    library.warning("it %s", "matters")
+    of_it = stream.getvalue().removeprefix(said)
+    if people:
+        assert "it matters" in of_it
+    else:
+        line = json.loads(of_it)
+        assert (line["event"], line["level"], line["logger"]) == ("it matters", "warning", "library")
+    assert "chatter" not in of_it
 
 
 # -- doctor ------------------------------------------------------------------------------------------

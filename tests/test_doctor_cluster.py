@@ -1,21 +1,26 @@
 """What the doctor says of a cluster, from real servers: what does not run, who has what, and how far behind."""
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from alerting.desk import note_sources
 from deploy.dev.services import Kafka, Postgres
+from fenghuo import role
 from fenghuo.__main__ import app
 from fenghuo.commands import doctor, doctor_cluster
+from fenghuo.kafka_watch import KafkaWatch
 from fenghuo.settings import Settings
 from ingest import leases
 from ingest.broker import free_port
 from ingest.topics import Topics
 from registry.clock import SECOND, SystemClock
-from registry.database import open_database
+from registry.database import open_database, reading
 from tests import clusters
 from tests.build import PointSpec, make_registry
 
@@ -30,9 +35,10 @@ def examined(settings: Settings) -> dict[str, tuple[str, str]]:
 
 
 def test_what_does_not_run_is_said_and_then_who_has_what(
-    kafka: Kafka, postgres: Postgres, tmp_path: Path
+    kafka: Kafka, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with clusters.settings_of(kafka, postgres, tmp_path, slots=3) as settings:
+    listen = f"127.0.0.1:{free_port()}"
+    with clusters.settings_of(kafka, postgres, tmp_path, slots=3, listen=listen) as settings:
         said = examined(settings)
         assert said["broker"][0] == "bad"
         assert said["topics"] == ("good", "all 6 are as they should be")
@@ -40,7 +46,7 @@ def test_what_does_not_run_is_said_and_then_who_has_what(
         assert "none runs" in said["desks"][1]
         assert said["slots"] == ("bad", "nobody collects for 0, 1, 2: run `fenghuo collect SETTINGS`")
         assert said["slots judged"] == ("bad", "never judged: 0, 1, 2")
-        assert said["registry"][0] == "bad"
+        assert said["registry"][0] == said["registrars"][0] == said["APIs"][0] == "bad"
 
         clusters.publish(settings, make_registry([PointSpec(id="TI-1", H=80.0)]))
         database = open_database(settings.desk_database)
@@ -64,6 +70,20 @@ def test_what_does_not_run_is_said_and_then_who_has_what(
         assert said["duty"][0] == "good"
         assert said["channels"][0] == "bad"
 
+        for one in ("registrar", "api"):
+            with monkeypatch.context() as environment:
+                environment.setenv(role.APPLICATION, "")
+                role.announce(one)
+                database = open_database(settings.desk_database)
+                with reading(database):
+                    said = examined(settings)
+                database.dispose()
+            me = f"1 of them: {os.getpid()}@{socket.gethostname()}"
+            assert said["registrars"][1].startswith(me if one == "registrar" else "none runs")
+            assert said["APIs"][1].startswith(me if one == "api" else "none runs")
+        assert said["APIs"][0] == "look"
+        assert "does not answer" in said["APIs"][1]
+
         run = settings.data / "run.json"
         settings.save(run)
         done = CliRunner().invoke(app, ["doctor", str(run)])
@@ -78,6 +98,7 @@ def test_servers_that_are_away_are_said(
     kafka: Kafka, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fenghuo.topics.WITHIN", 0.3)
+    monkeypatch.setattr("fenghuo.kafka_watch.LOOK", 0)
     with clusters.settings_of(kafka, postgres, tmp_path) as settings:
         assert settings.cluster is not None
         url = f"postgresql://nobody@127.0.0.1:{free_port()}/x"
@@ -85,8 +106,56 @@ def test_servers_that_are_away_are_said(
         update = {"kafka": f"127.0.0.1:{free_port()}", "database": database}
         away = settings.model_copy(update={"cluster": settings.cluster.model_copy(update=update)})
         said = examined(away)
-    assert said["kafka"][0] == said["database"][0] == "bad"
-    assert "does not answer" in said["kafka"][1]
+        assert said["kafka"][0] == said["database"][0] == "bad"
+        assert said["kafka"][1].startswith(f"cluster.kafka: {away.cluster.kafka}: ")
+        assert "does not answer" in said["kafka"][1]
+        assert said["database"][1].startswith(f"cluster.database.url: {url}: ")
+
+        with capture_logs() as logs:
+            watch = KafkaWatch(away.cluster)
+            assert not any(watch.answers(wanted=wanted) for wanted in (True, False, True))
+            watch._cluster, watch._client, watch._next = (
+                settings.cluster,
+                KafkaWatch(settings.cluster)._client,
+                0,
+            )
+            assert all(watch.answers(wanted=wanted) for wanted in (True, False, True))
+        assert [log["event"] for log in logs] == ["kafka_away", "kafka_back"]
+
+        file = settings.data / "away.json"
+        away.save(file)
+        done = CliRunner().invoke(app, ["prepare", str(file)])
+        assert done.exit_code == 1
+        assert done.output.startswith(f"{file}: cluster.database.url: {url}: ")
+
+
+def test_a_database_that_does_not_let_us_in_is_a_mistake_of_the_settings(
+    kafka: Kafka, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FENGHUO_DATABASE_PASSWORD", raising=False)
+    with clusters.settings_of(kafka, postgres, tmp_path) as settings:
+        assert settings.cluster is not None
+        right = settings.cluster.database
+        assert right.password_file is not None
+        file, wrong = tmp_path / "run.json", tmp_path / "wrong"
+        wrong.write_text("wrong", "utf-8")
+        for key, value in (
+            ("password_file", wrong),
+            ("password_file", None),
+            ("url", right.url + "x"),
+            ("url", right.url.replace("developer@", "nobody@")),
+        ):
+            database = right.model_copy(update={key: value})
+            cluster = settings.cluster.model_copy(update={"database": database})
+            settings.model_copy(update={"cluster": cluster}).save(file)
+            for command in ("desk", "registrar", "prepare"):
+                done = CliRunner().invoke(app, [command, str(file)])
+                assert done.exit_code == 2
+                [line] = done.output.splitlines()
+                meant = (
+                    "password_file" if "nobody" in str(value) else key
+                )  # which it is, PostgreSQL does not tell
+                assert line.startswith(f"{file}: cluster.database.{meant}: "), line
 
 
 def test_without_anything_to_look_at_it_says_what_to_give() -> None:

@@ -1,5 +1,7 @@
 """Workers on a real Kafka: whatever becomes of them, what one evaluator finds is told, and nothing else."""
 
+import json
+import os
 import random
 import signal
 from collections.abc import Iterator
@@ -10,10 +12,11 @@ import numpy as np
 import pytest
 
 from deploy.dev.services import Kafka, Postgres
+from fenghuo import evaluate
 from ingest.readings import BAD, GOOD, Readings, Round
 from ingest.topics import Entry, encode
 from registry import shared_versions, slots
-from registry.clock import SECOND
+from registry.clock import SECOND, stopwatch
 from registry.model import Registry
 from streams.configuration import Configuration
 from streams.evaluator import Evaluator
@@ -158,7 +161,35 @@ def test_a_worker_is_killed_and_others_go_on(cluster: Workers) -> None:
     cluster.start("three")
     story.happens(30)
     both_work(story, "two", "three")
+    began = stopwatch()
     cluster.signal("two", signal.SIGTERM)
+    assert stopwatch() - began < 2, "so long Faust waits for nothing"
+    assert not evaluate.status_file(cluster.settings.data, "two").exists()
+    story.happens(30)
+    story.check()
+    cluster.signal("three", signal.SIGTERM)
+    for log in cluster.folder.glob("*.log"):
+        for line in log.read_text("utf-8").splitlines():
+            assert json.loads(line)["event"], "nothing but a JSON object a line"
+
+
+@pytest.mark.long
+def test_a_worker_that_kafka_does_not_let_go_ends_all_the_same(cluster: Workers, kafka: Kafka) -> None:
+    story = Story(cluster)
+    cluster.start("one")
+    story.happens(3)
+    cluster.until("it works", story.told)
+    pause(1.5)  # a checkpoint: nothing is left to be made durable
+    assert kafka.pid is not None
+    os.kill(kafka.pid, signal.SIGSTOP)
+    try:
+        began = stopwatch()
+        cluster.signal("one", signal.SIGTERM)
+        assert stopwatch() - began < evaluate.LEAVING + 3
+    finally:
+        os.kill(kafka.pid, signal.SIGCONT)
+    assert "kafka_not_left" in cluster.logs()
+    cluster.start("one")
     story.happens(30)
     story.check()
 

@@ -12,9 +12,13 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from deploy.dev import services
 from deploy.dev.services import Kafka, Postgres, ServerFailed, ServerMissing
+from fenghuo.settings import Broker as SettingsBroker
+from fenghuo.settings import Database
 from tests.servers import needs_mosquitto, new_topic, running
 
 ROOT = Path(__file__).parents[1]
@@ -124,7 +128,7 @@ def test_a_killed_kafka_has_what_it_acknowledged_when_it_is_started_again() -> N
 def test_the_command_starts_them_says_where_and_ends_them(tmp_path: Path) -> None:
     state = tmp_path / "services.json"
     try:
-        began = command("start", state=state)
+        began = command("start", "--slots", "3", state=state)
         assert (began.returncode, began.stderr) == (0, "")
         known = json.loads(state.read_text("utf-8"))
         pids = [one["pid"] for one in known["servers"].values()]
@@ -139,7 +143,9 @@ def test_the_command_starts_them_says_where_and_ends_them(tmp_path: Path) -> Non
             timeout=10
         )
         assert len(topics.brokers) == 1
-        url = known["servers"]["postgresql"]["where"].replace("+psycopg", "")
+        where, _, secret = known["servers"]["postgresql"]["where"].partition(", password_file ")
+        database = Database(url=where, password_file=secret)  # as settings take it
+        url = database.address.set(drivername="postgresql").render_as_string(hide_password=False)
         with psycopg.connect(url) as connection:
             settings = ("fsync", "synchronous_commit", "full_page_writes", "server_encoding")
             assert [connection.execute(f"SHOW {name}").fetchone() for name in settings] == [
@@ -148,6 +154,15 @@ def test_the_command_starts_them_says_where_and_ends_them(tmp_path: Path) -> Non
             ]
         with pytest.raises(psycopg.OperationalError, match="password"):
             psycopg.connect(url.replace("developer:", "developer:not"))
+        where, users = known["servers"]["mosquitto"]["where"].split(", password_file ")
+        assert "collector-0 to collector-2 (" in users
+        broker = SettingsBroker(url=where, password_file=users.split(",")[0])
+        client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+        client.username_pw_set("collector-2", broker.password)
+        client.connect(broker.host, broker.port)
+        while not client.is_connected():
+            assert not client.loop(timeout=10)
+        client.disconnect()
 
         once_more = command("start", state=state)
         assert once_more.returncode == 0

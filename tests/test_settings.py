@@ -93,3 +93,47 @@ def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
     said = str(refused.value)
     assert [line.split(": ")[1] for line in said.splitlines()] == ["data", "listen", "colour"]
     assert "expected HOST:PORT" in said
+
+
+def test_each_mistake_says_what_was_expected_and_no_secret(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        """
+data: [d]
+listne: 127.0.0.1:1
+in_flight: 70000
+broker: mqtt://us:secret@h
+channels: {phone: {uri: x}}
+cluster:
+  kafka: kafka-1
+  database: {url: "postgresql://us@h:5x/d"}
+  slots: 1.5
+  shards: 0
+  lease: 1
+  topics: A
+""",
+        "utf-8",
+    )
+    with pytest.raises(SettingsError) as refused:
+        settings.load(file)
+    assert str(refused.value).replace(f"{file}: ", "").splitlines() == [
+        "data: expected a path",
+        "broker: expected a mapping with url, user, password_file",
+        "channels.phone.uri: unknown key; expected url",
+        "in_flight: is 70000; expected a number below 65536",
+        "cluster.kafka: expected HOST:PORT, such as kafka-1.example:9092, several with commas",
+        "cluster.database.url: expected postgresql://USER@HOST:PORT/NAME",
+        "cluster.topics: is 'A'; expected small letters, digits and '-', a letter first, 41 of them at most",
+        "cluster.slots: is 1.5; expected a whole number",
+        "cluster.shards: is 0; expected a number of 1 or more",
+        "cluster.lease: is 1; expected a number of 2 or more",
+        "listne: unknown key; expected listen",
+    ]
+    file.write_text("cluster: {}", "utf-8")
+    with pytest.raises(SettingsError) as refused:
+        settings.load(file)
+    assert str(refused.value).replace(f"{file}: ", "").splitlines() == [
+        "data: it is missing; expected a folder",
+        "cluster.kafka: it is missing; expected HOST:PORT, several with commas",
+        "cluster.database: it is missing; expected a mapping with `url` and `password_file`",
+    ]

@@ -26,6 +26,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from ingest.broker import (
+    COLLECTOR,
     LOOPBACK,
     Account,
     Mosquitto,
@@ -34,6 +35,7 @@ from ingest.broker import (
     find_mosquitto,
     free_port,
     slot_accounts,
+    slot_user,
     write_private,
 )
 from registry.clock import stopwatch
@@ -53,7 +55,7 @@ DEVELOPER = "developer"
 """The account of whom `start` tells: it may do anything."""
 
 SLOTS = 8
-"""Slots of a cluster whose collectors have accounts at the broker."""
+"""Slots of a cluster whose collectors have accounts at the broker, unless more are asked for; as in its settings."""
 
 _moment = Event()  # never set: a pause
 
@@ -320,7 +322,13 @@ class Postgres(Server):
 
     @property
     def where(self) -> str:
-        return self.url("postgres")
+        """As settings name it: the password is in a file of its own."""
+        url = f"postgresql://{DEVELOPER}@{self.host}:{self.port}/postgres"
+        return f"{url}, password_file {self._secret}"
+
+    @property
+    def _secret(self) -> Path:
+        return self.folder / "password"
 
     def url(self, database: str) -> str:
         """For SQLAlchemy."""
@@ -334,15 +342,13 @@ class Postgres(Server):
     def prepared(self) -> list[str]:
         programs, data = find_postgres(), self.folder / "data"
         if not data.exists():
-            password = self.folder / "password"
-            write_private(password, self._password)
+            write_private(self._secret, self._password)
             if "user" in self.user():
                 os.chown(self.folder, self.user()["user"], self.user()["group"])
-                os.chown(password, self.user()["user"], self.user()["group"])
-            who = ["-U", DEVELOPER, "-A", "scram-sha-256", f"--pwfile={password}"]
+                os.chown(self._secret, self.user()["user"], self.user()["group"])
+            who = ["-U", DEVELOPER, "-A", "scram-sha-256", f"--pwfile={self._secret}"]
             how = ["-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
             self.run([str(programs / "initdb"), "-D", str(data), *who, *how])
-            password.unlink()
         settings = {
             "listen_addresses": self.host,
             "port": self.port,
@@ -385,26 +391,41 @@ class Postgres(Server):
 
 
 class Broker(Server):
-    """mosquitto as we ship it, with the collector's account and one that may do anything."""
+    """mosquitto as we ship it, with the collectors' accounts and one that may do anything.
+
+    Args:
+        slots: so many slots of a cluster have an account.
+    """
 
     NAME = "mosquitto"
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    def __init__(self, folder: Path, port: int | None = None, *, slots: int = SLOTS) -> None:
         super().__init__(folder, port)
+        self._slots = slots
         self._password = secrets.token_urlsafe(18)
         self._name = f"{DEVELOPER}-awaits"  # a user has one connection: `answers` must end no other's
 
     @property
     def where(self) -> str:
-        return f"{self.host}:{self.port}, users {DEVELOPER}, collector and collector-0 …, password {self._password}"
+        users = (
+            f"{DEVELOPER}, {COLLECTOR}, {slot_user(COLLECTOR, 0)} to {slot_user(COLLECTOR, self._slots - 1)}"
+        )
+        return (
+            f"mqtt://{self.host}:{self.port}, password_file {self._secret}, users {users} (for more: SLOTS=N)"
+        )
+
+    @property
+    def _secret(self) -> Path:
+        return self.folder / "password"
 
     def prepared(self) -> list[str]:
         program = find_mosquitto()
         if program is None:
             raise ServerMissing("mosquitto is missing; to get it: apt-get install mosquitto")
+        write_private(self._secret, self._password)
         everything = ("fenghuo/v1/#",)
         developer = Account(DEVELOPER, self._password, publish=everything, receive=everything)
-        accounts = [collector_account(self._password), *slot_accounts(self._password, SLOTS), developer]
+        accounts = [collector_account(self._password), *slot_accounts(self._password, self._slots), developer]
         accounts.append(Account(self._name, self._password))
         mosquitto = Mosquitto(self.folder, self.port, accounts, executable=program)
         mosquitto.write()
@@ -424,7 +445,12 @@ class Broker(Server):
         return True
 
 
-SERVERS: dict[str, Callable[[Path], Server]] = {one.NAME: one for one in (Kafka, Postgres, Broker)}
+SERVERS: dict[str, Callable[[Path, int], Server]] = {
+    Kafka.NAME: lambda folder, _: Kafka(folder),
+    Postgres.NAME: lambda folder, _: Postgres(folder),
+    Broker.NAME: lambda folder, slots: Broker(folder, slots=slots),
+}
+"""By name: made in a folder, for so many slots."""
 
 
 def new_folder() -> Path:
@@ -434,8 +460,12 @@ def new_folder() -> Path:
     return folder
 
 
-def start(names: Sequence[str], state: Path = STATE) -> int:
-    """Start them for a developer, say where each is, and leave them running. Exit status."""
+def start(names: Sequence[str], state: Path = STATE, slots: int = SLOTS) -> int:
+    """Start them for a developer, say where each is, and leave them running. Exit status.
+
+    Args:
+        slots: so many slots of a cluster have accounts at mosquitto.
+    """
     if state.exists():
         known = json.loads(state.read_text("utf-8"))
         if any(_runs(one, known) for one in known["servers"].values()):
@@ -448,7 +478,7 @@ def start(names: Sequence[str], state: Path = STATE) -> int:
     try:
         for name in names:
             began = stopwatch()
-            server = started[name] = SERVERS[name](folder / name)
+            server = started[name] = SERVERS[name](folder / name, slots)
             server.start(outlive=True)
             known["servers"][name] = {
                 "pid": server.pid,
@@ -516,6 +546,7 @@ def main() -> int:
     ways = parser.add_subparsers(dest="way", required=True)
     starting = ways.add_parser("start", help="start servers and leave them running")
     starting.add_argument("names", nargs="*", metavar="NAME", help=f"which of {', '.join(SERVERS)}; else all")
+    starting.add_argument("--slots", type=int, default=SLOTS, help="accounts of collectors at mosquitto")
     ways.add_parser("stop", help="end what was started")
     for way in ways.choices.values():
         way.add_argument("--state", type=Path, default=STATE, help="the file that remembers what runs")
@@ -524,7 +555,7 @@ def main() -> int:
         return stop(given.state)
     if unknown := set(given.names) - set(SERVERS):
         parser.error(f"no server {', '.join(sorted(unknown))}; expected some of {', '.join(SERVERS)}")
-    return start(given.names or list(SERVERS), given.state)
+    return start(given.names or list(SERVERS), given.state, given.slots)
 
 
 if __name__ == "__main__":

@@ -19,26 +19,30 @@ def api(
 
     It ends on SIGTERM. Killed, another sends what it had under way again, marked as a repeat.
     """
-    settings, cluster = load(file)
+    settings, cluster = load(file, name)
     from alerting.channels import ChannelError
     from fenghuo import cluster_serving
     from fenghuo.prepared import TablesOld
+    from fenghuo.role import NameTaken, Role
     from fenghuo.serving import open_channels
     from fenghuo.topics import TopicsUnfit
     from registry.database import DatabaseError
 
     configure()
     try:
-        remember(settings)
-        open_channels(settings)  # a mistake in them is said now, not when the first alert rings
-        if not settings.channels:
-            stderr.print("[bold white on red] WARNING [/] without `channels` nobody is ever told")
-        if not settings.on_loopback:
-            stderr.print(
-                f"[bold white on red] WARNING [/] the API listens on {escape(settings.listen)}, without TLS: tokens "
-                "can be read on the way. Let a reverse proxy speak TLS, and listen on 127.0.0.1.",
-                soft_wrap=True,
+        with Role(settings, cluster, "api") as role:  # the file of newest values has one writer
+            remember(settings)
+            open_channels(settings)  # a mistake in them is said now, not when the first alert rings
+            if not settings.channels:
+                stderr.print("[bold white on red] WARNING [/] without `channels` nobody is ever told")
+            if not settings.on_loopback:
+                stderr.print(
+                    f"[bold white on red] WARNING [/] the API listens on {escape(settings.listen)}, without TLS: "
+                    "tokens can be read on the way. Let a reverse proxy speak TLS, and listen on 127.0.0.1.",
+                    soft_wrap=True,
+                )
+            cluster_serving.run(
+                settings, cluster, name, lambda: role.stands(kafka=cluster.kafka, listen=settings.listen)
             )
-        cluster_serving.run(settings, cluster, name)
-    except (ChannelError, TablesOld, TopicsUnfit, DatabaseError, OSError) as error:
+    except (ChannelError, NameTaken, TablesOld, TopicsUnfit, DatabaseError, OSError) as error:
         raise failed(error) from error

@@ -1,5 +1,6 @@
-"""The settings file of a cluster's role, as every role's command takes it."""
+"""The settings file of a cluster's role, as every role's command takes it, and the role's name."""
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -18,9 +19,19 @@ SettingsFile = Annotated[Path, typer.Argument(help="Settings (YAML) with a `clus
 
 NEEDED = ("confluent_kafka", "psycopg")  # of the extra `cluster`
 
+NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 
-def load(file: Path) -> tuple[Settings, Cluster]:
-    """The settings and what they say of the cluster; a mistake is said, and ends the command with status 2."""
+
+def load(file: Path, name: str = "1") -> tuple[Settings, Cluster]:
+    """The settings and what they say of the cluster; a mistake is said, and ends the command with status 2.
+
+    A database that refuses us is one; one that does not answer is none.
+
+    Args:
+        name: of the role, looked at too.
+    """
+    if not NAME.fullmatch(name):
+        raise failed(f"--name {name}: expected letters, digits, '.', '_' and '-', 64 at most")
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise failed(f"{' and '.join(missing)} missing; to get it: pip install 'fenghuo[cluster]'")
     try:
@@ -30,6 +41,12 @@ def load(file: Path) -> tuple[Settings, Cluster]:
         _ = chosen.cluster.database.address  # that its password can be read
     except (settings.SettingsError, OSError) as error:
         raise failed(error) from error
+    from fenghuo import prepared
+
+    try:
+        prepared.let_in(chosen.cluster)
+    except prepared.NotLetIn as error:
+        raise failed(f"{file}: {error}") from error
     return chosen, chosen.cluster
 
 

@@ -24,12 +24,13 @@ def desk(
     host, _, port = metrics.rpartition(":")
     if metrics and not (host and port.isdigit()):
         raise typer.BadParameter("expected HOST:PORT, such as 127.0.0.1:9101", param_hint="--metrics")
-    settings, cluster = load(file)
+    settings, cluster = load(file, name)
     from prometheus_client import CollectorRegistry, start_http_server
 
     from fenghuo import desk as role
     from fenghuo.clock_socket import ClockLost
     from fenghuo.prepared import TablesOld
+    from fenghuo.role import NameTaken, Role
     from fenghuo.topics import TopicsUnfit
     from registry.database import DatabaseError
 
@@ -38,19 +39,20 @@ def desk(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop.set)
     try:
-        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        running = role.start(settings, cluster, name, stop)
-        if running is None:
-            return
-        try:
-            if metrics:
-                collected = CollectorRegistry()
-                collected.register(role.Scrape(lambda: running.said))
-                start_http_server(int(port), host, collected)
-            running.run(stop)
-        finally:
-            running.close()
+        with Role(settings, cluster, "desk", name) as process:
+            running = role.start(settings, cluster, name, stop)
+            if running is None:
+                return
+            try:
+                if metrics:
+                    collected = CollectorRegistry()
+                    collected.register(role.Scrape(lambda: running.said))
+                    start_http_server(int(port), host, collected)
+                process.stands(kafka=cluster.kafka, metrics=metrics)
+                running.run(stop)
+            finally:
+                running.close()
     except ClockLost as error:
         raise failed(error, 1) from error
-    except (TablesOld, TopicsUnfit, DatabaseError, OSError) as error:
+    except (NameTaken, TablesOld, TopicsUnfit, DatabaseError, OSError) as error:
         raise failed(error) from error

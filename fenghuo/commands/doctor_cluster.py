@@ -1,17 +1,22 @@
 """What `fenghuo doctor` looks at of a cluster: database, topics, who has which slot, and how far behind what is."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
+from typing import TypeVar
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+import httpx
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from sqlalchemy import Engine, func, select
 
 import registry.versions
 from alerting import desk, tables
-from fenghuo import topics
+from console.api import PREFIX
+from fenghuo import prepared, role, topics
 from fenghuo.commands.doctor import (
     BAD,
     DOUBTFUL,
@@ -25,7 +30,7 @@ from fenghuo.standstill import DEAD
 from ingest import lease_tables
 from ingest.topics import Topics
 from registry import shared_versions, store_tables
-from registry.clock import SECOND
+from registry.clock import SECOND, stopwatch
 from registry.database import DatabaseError, newest_form, open_database, reading
 from streams.configuration import load_rulebook
 
@@ -34,6 +39,20 @@ LAG = 10_000
 
 SHOWN = 5
 
+MOVING = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
+"""What Kafka says of a group whose place is just being found: of every group of a new Kafka, at first."""
+
+AGAIN = 0.2
+"""Seconds before it is asked again."""
+
+_moment = Event()  # never set: a pause
+
+T = TypeVar("T")
+
 
 def examine(settings: Settings, cluster: Cluster, now: int) -> Iterator[Finding]:
     """All that a doctor looks at; ``now`` is the wall's time, µs."""
@@ -41,12 +60,17 @@ def examine(settings: Settings, cluster: Cluster, now: int) -> Iterator[Finding]
     try:
         yield from _kafka(cluster)
     except topics.KafkaAway as error:
-        yield Finding("kafka", BAD, f"{cluster.kafka}: {error}")
+        yield Finding("kafka", BAD, prepared.kafka_away(cluster, error))
+    try:
+        prepared.let_in(cluster)
+    except prepared.NotLetIn as error:
+        yield Finding("database", BAD, str(error))
+        return
     database = open_database(cluster.database.address, busy=2)
     try:
         yield from _database(settings, cluster, database, now)
     except DatabaseError as error:
-        yield Finding("database", BAD, f"{cluster.database.url}: {error}")
+        yield Finding("database", BAD, prepared.database_away(cluster, error))
     finally:
         database.dispose()
 
@@ -78,10 +102,10 @@ def _kafka(cluster: Cluster) -> Iterator[Finding]:
 def _group(
     client: AdminClient, cluster: Cluster, what: str, group: str, partitions: list[TopicPartition]
 ) -> Finding:
-    [members] = client.describe_consumer_groups([group]).values()
-    count = len(members.result(topics.WITHIN).members)
-    [asked] = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, partitions)]).values()
-    held = {(one.topic, one.partition): one.offset for one in asked.result(topics.WITHIN).topic_partitions}
+    asked = ConsumerGroupTopicPartitions(group, partitions)
+    count = len(_settled(lambda: client.describe_consumer_groups([group])).members)
+    found = _settled(lambda: client.list_consumer_group_offsets([asked])).topic_partitions
+    held = {(one.topic, one.partition): one.offset for one in found}
     behind = {
         place: max(0, newest - (held[place] if held.get(place, -1) >= 0 else oldest))
         for place, (oldest, newest) in _offsets(cluster, partitions).items()
@@ -93,6 +117,19 @@ def _group(
     if not count:
         return Finding(what, BAD, f"none runs: {said}")
     return Finding(what, DOUBTFUL if sum(behind.values()) > LAG else GOOD, said)
+
+
+def _settled(ask: Callable[[], Mapping[str, Future[T]]]) -> T:
+    """What Kafka says of a group, once its place is found. Raises KafkaException, TimeoutError."""
+    begun = stopwatch()
+    while True:
+        [answer] = ask().values()
+        try:
+            return answer.result(topics.WITHIN)
+        except KafkaException as error:
+            if error.args[0].code() not in MOVING or stopwatch() - begun > topics.WITHIN:
+                raise
+        _moment.wait(AGAIN)
 
 
 def _changelog(topic: str, cluster: Cluster) -> Finding:
@@ -121,6 +158,8 @@ def _database(settings: Settings, cluster: Cluster, database: Engine, now: int) 
         yield Finding("database", BAD, "its tables are missing or old: run `fenghuo prepare SETTINGS`")
         return
     yield Finding("database", GOOD, "its tables have their newest form")
+    yield _registrar(role.connected(database, "registrar"))
+    yield _api(settings, role.connected(database, "api"))
     yield _slots(cluster, database)
     yield from _sources(cluster, desk.sources(database), now)
     wanted = shared_versions.wanted(database)
@@ -137,6 +176,32 @@ def _database(settings: Settings, cluster: Cluster, database: Engine, now: int) 
             return
     yield Finding("registry", GOOD, f"version {wanted.version} is wanted, the edition {wanted.edition}")
     yield from of_registry(compiled, settings, now)
+
+
+def _registrar(processes: list[str]) -> Finding:
+    if not processes:
+        lacking = "none runs: what is edited takes no force; run `fenghuo registrar SETTINGS`"
+        return Finding("registrars", BAD, lacking)
+    return Finding("registrars", GOOD, _named(processes))
+
+
+def _api(settings: Settings, processes: list[str]) -> Finding:
+    """Whether any runs, and how it is with the one that listens where these settings say: others are elsewhere."""
+    if not processes:
+        return Finding("APIs", BAD, "none runs: nobody is notified; run `fenghuo api SETTINGS`")
+    where = f"http://{settings.listen}{PREFIX}/ready"
+    try:
+        answer = httpx.get(where, timeout=3, trust_env=False)
+    except httpx.TransportError as error:
+        said = f"{where} (`listen`) does not answer: {error}"
+        return Finding("APIs", DOUBTFUL, f"{_named(processes)}; {said}")
+    if not answer.is_success:
+        return Finding("APIs", DOUBTFUL, f"{_named(processes)}; {where} says: {answer.text[:200]}")
+    return Finding("APIs", GOOD, f"{_named(processes)}; {where}: ready")
+
+
+def _named(processes: list[str]) -> str:
+    return f"{len(processes)} of them: {_some(processes)}"
 
 
 def _slots(cluster: Cluster, database: Engine) -> Finding:
@@ -176,6 +241,6 @@ def _sources(cluster: Cluster, came: dict[str, int], now: int) -> Iterator[Findi
         yield Finding(f"{what} judged", BAD if never or dead else GOOD, "; ".join(said))
 
 
-def _some(numbers: list[int]) -> str:
-    more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
-    return ", ".join(map(str, numbers[:SHOWN])) + more
+def _some(many: Sequence[int | str]) -> str:
+    more = f" and {len(many) - SHOWN} more" if len(many) > SHOWN else ""
+    return ", ".join(map(str, many[:SHOWN])) + more

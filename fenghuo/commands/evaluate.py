@@ -4,12 +4,15 @@ import signal
 import sys
 from typing import Annotated
 
+import structlog
 import typer
 
 from fenghuo.commands.cluster_file import SettingsFile, failed, load
 from fenghuo.logs import configure
 from fenghuo.stopping import Stop
 from fenghuo.supervisor import WATCH, Child
+
+log = structlog.get_logger()
 
 
 def evaluate(
@@ -26,25 +29,33 @@ def evaluate(
     host, _, port = metrics.rpartition(":")
     if metrics and not (host and port.isdigit()):
         raise typer.BadParameter("expected HOST:PORT, such as 127.0.0.1:9102", param_hint="--metrics")
-    settings, cluster = load(file)
+    settings, cluster = load(file, name)
     from fenghuo import topics
+    from fenghuo.kafka_watch import KafkaWatch
+    from fenghuo.role import NameTaken, Role
 
     configure()
-    settings.data.mkdir(parents=True, exist_ok=True)
-    run = settings.data / f"evaluate-{name}.run.json"
-    settings.save(run)
-    try:
-        topics.require(cluster)
-    except topics.TopicsUnfit as error:
-        raise failed(error) from error
-    except topics.KafkaAway:
-        pass  # the worker says so, and is started until it can
     stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop.set)
+    run = settings.data / f"evaluate-{name}.run.json"
     command = [sys.executable, "-m", "fenghuo.evaluate", str(run), name, metrics]
     worker = Child(f"evaluate-{name}", command, {"OPENBLAS_NUM_THREADS": "1"})
-    while not stop.is_set():
-        worker.keep()
-        stop.wait(WATCH)
-    worker.end()
+    kafka, checked = KafkaWatch(cluster), False
+    try:
+        with Role(settings, cluster, "evaluate", name) as role:
+            settings.save(run)
+            while not stop.is_set():
+                if kafka.answers(wanted=worker.pid is None):  # without it a worker could only end again
+                    if not checked:
+                        checked = True
+                        try:
+                            topics.require(cluster)
+                        except topics.KafkaAway as error:  # the worker says what comes of it
+                            log.error("topics_not_looked_at", why=str(error))
+                        role.stands(kafka=cluster.kafka, metrics=metrics)
+                    worker.keep()
+                stop.wait(WATCH)
+            worker.end()
+    except (NameTaken, topics.TopicsUnfit, OSError) as error:
+        raise failed(error) from error

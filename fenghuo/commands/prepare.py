@@ -15,10 +15,10 @@ def prepare(file: SettingsFile) -> None:
     """
     settings, cluster = load(file)
     from alerting import tables
-    from fenghuo import topics
+    from fenghuo import prepared, topics
     from ingest import lease_tables
     from registry import store_tables
-    from registry.database import DatabaseError, open_database
+    from registry.database import DatabaseBusy, DatabaseError, open_database
 
     database = open_database(cluster.database.address)
     try:
@@ -27,7 +27,11 @@ def prepare(file: SettingsFile) -> None:
         made = topics.prepare(cluster)
         remember(settings)
         mistakes = topics.differences(cluster)
-    except (DatabaseError, topics.KafkaAway, OSError) as error:
+    except DatabaseBusy as error:
+        raise failed(f"{file}: {prepared.database_away(cluster, error)}", 1) from error
+    except topics.KafkaAway as error:
+        raise failed(f"{file}: {prepared.kafka_away(cluster, error)}", 1) from error
+    except (DatabaseError, OSError) as error:
         raise failed(error, 1) from error
     finally:
         database.dispose()

@@ -16,16 +16,19 @@ def registrar(file: SettingsFile) -> None:
     """
     settings, cluster = load(file)
     from fenghuo.registrar import Registrar
+    from fenghuo.role import Role
 
     configure()
     stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop.set)
-    try:
-        running = Registrar(settings, cluster)
-    except OSError as error:
-        raise failed(error) from error
-    try:
-        running.run(stop)
-    finally:
-        running.close()
+    with Role(settings, cluster, "registrar", alone=False) as process:
+        try:
+            running = Registrar(settings, cluster)
+        except OSError as error:
+            raise failed(error) from error
+        try:
+            process.stands()
+            running.run(stop)
+        finally:
+            running.close()
