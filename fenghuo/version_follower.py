@@ -1,5 +1,6 @@
 """Following the registry version that a cluster wants, in a thread that holds up nobody."""
 
+import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,7 @@ class VersionFollower:
         except (registry.versions.NoSuchVersion, registry.versions.BrokenVersion, OSError) as error:
             self._say(f"the wanted registry version cannot be loaded: {error}")
         else:
+            gc.freeze()  # it stays: no collection has to look at it while an alert waits
             self._say("")
             log.info("registry_followed", version=wanted.version)
             self._loaded.set()

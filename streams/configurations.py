@@ -1,6 +1,7 @@
 """Configurations by version, from the cluster's database: loaded beside the work, kept while they are needed."""
 
 import asyncio
+import gc
 from pathlib import Path
 
 import structlog
@@ -66,6 +67,7 @@ class Configurations:
                     log.error("version_not_loaded", version=version, why=told)
                 await pause(AGAIN)
             else:
+                gc.freeze()  # it stays: no collection has to look at it while readings wait
                 self._loaded[version] = found
                 while len(self._loaded) > KEPT:
                     self._loaded.pop(next(iter(self._loaded)))
