@@ -30,6 +30,7 @@ class Standstill:
             **{f"compound/{number}": f"shard:{number}" for number in range(shards)},
         }
         self._risen = dict.fromkeys(self._subjects, watch)  # when it was last seen to
+        self._looked = watch
         self._times: dict[str, int] | None = None
         self._came: set[str] = set()  # seen to come forward since the start
 
@@ -41,6 +42,9 @@ class Standstill:
         Args:
             times: of each source, µs. watch: seconds of real time, now.
         """
+        if (unseen := watch - self._looked) > ALIKE:  # we could not look: that says nothing of them
+            self._risen = {source: last + unseen for source, last in self._risen.items()}
+        self._looked = watch
         now = {source: times.get(source, 0) for source in self._subjects}
         if self._times is not None:
             risen = {source for source, time in now.items() if time > self._times[source]}

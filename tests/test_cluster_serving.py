@@ -1,6 +1,7 @@
 """The serving role of a cluster: what stands still is told, and current values are served, from real servers."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,14 @@ def test_what_was_never_seen_to_move_is_not_known_until_it_stands_still() -> Non
     assert set(watched.ill(int(DEAD), "readings/0", "compound/0")) == {"slot:1"}
 
 
+def test_what_could_not_be_looked_at_did_not_stand_still() -> None:
+    watched = Watched()
+    assert watched.ill(10, *ALL) == {}
+    watched.seconds += 10 * DEAD  # the database was away
+    assert watched.ill(1 + int(DEAD)) == {}
+    assert list(watched.ill(1)) == ["system"]
+
+
 def test_one_slot_that_stands_still_is_told_and_well_again_when_it_moves() -> None:
     watched = Watched()
     assert watched.ill(10, *ALL) == {}
@@ -114,11 +123,13 @@ class House:
         return serving
 
     def look(self, seconds: float, **times: int) -> None:
-        """All look, so many seconds later; meanwhile these sources came so far."""
-        self.watch += seconds
+        """These sources have come so far; all look, for so many seconds."""
         note_sources(self.engine, {source.replace("_", "/"): time for source, time in times.items()})
-        for serving in self.servings:
-            serving.watch_judge(self.watch)
+        looks = max(1, math.ceil(seconds))
+        for _ in range(looks):
+            self.watch += seconds / looks
+            for serving in self.servings:
+                serving.watch_judge(self.watch)
 
     def values(self, registry: Registry, slot: int, time: int, first: float) -> None:
         """A worker's word of a slot's points: each the next value."""
