@@ -181,6 +181,11 @@ def open_system_findings(connection: Connection) -> list[Finding]:
     return _open_findings(connection, _OF_SYSTEM)
 
 
+def open_findings_of(connection: Connection, rule: str) -> list[Finding]:
+    """The newest messages of a rule's findings that are not over."""
+    return _open_findings(connection, tables.findings.c.rule == rule)
+
+
 def open_findings(connection: Connection) -> list[Finding]:
     """The newest messages of all other findings that are not over; late evidence never is, and is none."""
     return _open_findings(connection, and_(not_(_OF_SYSTEM), not_(tables.findings.c.late)))

@@ -46,6 +46,7 @@ class ClusterServing(Serving):
         self._follower = follower
         self._standstill = Standstill(cluster.slots, cluster.shards, stopwatch())
         self._stands_still = STARTING
+        self._slots = {f"slot:{number}" for number in range(cluster.slots)}
         self._unread = False  # the database cannot be asked
         self._values = ValuesKeeper(cluster, settings.values, lambda: self.registry)
 
@@ -94,11 +95,11 @@ class ClusterServing(Serving):
     def _unheard(self) -> list[str]:
         """Of each slot whose collector does not hear the MQTT broker, why: it has told so, and goes on marking time."""
         with reading(self._own) as connection:
-            opened = store.open_system_findings(connection)
+            opened = store.open_findings_of(connection, "system.broker")
         return [
             f"{one.subject} does not hear the broker: {'; '.join(one.evidence)}"
             for one in opened
-            if one.rule == "system.broker"
+            if one.subject in self._slots  # another number of slots leaves some behind
         ]
 
     def close(self) -> None:

@@ -642,9 +642,9 @@ class Collect:
         if away and not self._kafka_away:
             why = self._writer.problem or "it does not take what is written to it"
             log.error("kafka_away", why=prepared.kafka_away(self._cluster, why))
-        elif self._kafka_away and not away:
+        elif self._kafka_away and waits and not away:
             log.info("kafka_back")
-        self._kafka_away = away
+        self._kafka_away = away or (self._kafka_away and not waits)
 
     def _stuck(self, at: float) -> str:
         """Why Kafka takes nothing, once that has lasted; "" if it does."""

@@ -16,6 +16,7 @@ class Disk:
         self._held = desk.restore(times=1) and journal.held
         self.journal_failed = ""  # why the last append failed; "" if it did not
         self.desk_failed = ""  # why the last desk round could not be written
+        self._desk_tries = False  # with the journal's reserve let go
 
     def journal_may_write(self) -> bool:
         """Whether there is room for readings beside what belongs to the desk."""
@@ -28,13 +29,18 @@ class Disk:
         """Bytes that are free beyond what the reserves need to be taken again; below 0 where they are missing."""
         return self._desk.free() - 2 * (self._desk.size + self._journal.size)
 
+    def desk_fails(self, why: str) -> None:
+        """A desk round could not be written: reserves go at once, so that the next try may succeed."""
+        self.desk_failed, self._desk_tries = why, False
+        self.look()
+
     def look(self) -> str:
         """Let reserves go or take them back; why the disk is not well, "" if it is."""
         failed = self.journal_failed or self.desk_failed
         if failed:
             if self._journal.release():
-                self.desk_failed = ""  # that may be enough for it: it is tried again first
-            elif self.desk_failed:
+                self._desk_tries = True  # that may be enough for it
+            elif self.desk_failed and not self._desk_tries:
                 self._desk.release()
             self._held = self._journal.held and self._desk.held
             return failed

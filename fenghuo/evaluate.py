@@ -149,7 +149,7 @@ class Process(faust.Worker):
         if why:
             log.warning("kafka_not_left", why=why)
         self._last()
-        os._exit(1 if self.crash_reason else 0)
+        os._exit(0 if self._signal_stop_time and not self.crash_reason else 1)
 
 
 def main(settings_file: Path, name: str, metrics: str = "") -> None:

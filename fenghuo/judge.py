@@ -372,8 +372,7 @@ class Judge:
             log.error("desk_does_not_take", why=str(error), waiting=len(self._pending))
         self._desk_failed = str(error)
         if isinstance(error, DatabaseUnwritable):
-            self._disk.desk_failed = str(error)
-            self._disk.look()  # at once: with a reserve let go, the next try may succeed
+            self._disk.desk_fails(str(error))
             self._next_retention = 0.0
 
     def _is_due(self, now: int) -> bool:

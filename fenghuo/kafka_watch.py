@@ -6,7 +6,6 @@ from confluent_kafka.admin import AdminClient
 
 from fenghuo.prepared import kafka_away
 from fenghuo.settings import Cluster
-from ingest.topics import Topics
 from registry.clock import stopwatch
 
 LOOK = 2.0
@@ -24,7 +23,6 @@ class KafkaWatch:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._client = AdminClient({"bootstrap.servers": cluster.kafka, "log_level": 0})
-        self._topic = Topics(cluster.topics).readings
         self._away = False
         self._next = 0.0
 
@@ -33,7 +31,7 @@ class KafkaWatch:
         if stopwatch() < self._next and (self._away or not wanted):
             return not self._away
         try:
-            self._client.list_topics(self._topic, timeout=WITHIN)
+            self._client.list_topics(timeout=WITHIN)  # of one that is not there, asking would make it
         except KafkaException as error:
             if not self._away:
                 log.error("kafka_away", why=kafka_away(self._cluster, error.args[0].str()))

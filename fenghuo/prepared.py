@@ -31,7 +31,7 @@ log = structlog.get_logger()
 REFUSALS = {
     "password authentication failed": ("password_file", "it does not hold the password of that user"),
     "no password supplied": ("password_file", "it is missing or empty, and the database wants a password"),
-    "does not exist": ("url", "there is no such user or database: docs/cluster.md says how they are made"),
+    '" does not exist': ("url", "there is no such user or database: docs/cluster.md says how they are made"),
     "no pg_hba.conf entry": ("url", "pg_hba.conf of the server does not let that user in from here"),
 }
 """How PostgreSQL says that it does not let us in, and what to mend: a key of ``cluster.database``, and how. A server
@@ -65,7 +65,7 @@ def let_in(cluster: Cluster) -> None:
 def database_away(cluster: Cluster, error: Exception) -> str:
     """Why the database cannot be asked, by the key of the settings where it is not connected to, in one line."""
     said = _one_line(error)
-    if "connection" not in said:
+    if "connection" not in said and "resolve host" not in said:
         return said  # it is there, and others hold it
     mend = "is that the place, and does PostgreSQL run there?"
     return f"cluster.database.url: {cluster.database.url}: {mend} {said}"

@@ -344,6 +344,8 @@ def _worded(error: Any) -> str:
         return f"it is missing; expected {NEEDED['.'.join(place)]}"
     if kind == "extra_forbidden":
         return f"unknown key; expected {expected(str(place[-1]), _keys(place[:-1]))}"
+    if kind == "invalid_key":
+        return "the key is no text; expected a name"
     if kind == "dict_type":
         return "expected a mapping of names"
     if kind == "model_type":
@@ -365,5 +367,6 @@ def _keys(place: Iterable[str | int]) -> tuple[str, ...]:
         if part in model.model_fields:
             annotation = model.model_fields[str(part)].annotation
             among = (annotation, *get_args(annotation))
-            model = next(one for one in among if isinstance(one, type) and issubclass(one, BaseModel))
+            models = (one for one in among if isinstance(one, type) and issubclass(one, BaseModel))
+            model = next(models, model)
     return tuple(model.model_fields)

@@ -156,7 +156,7 @@ class Supervisor:
             Child("judge", [sys.executable, "-m", "fenghuo.judge", str(run)], environment | secret),
             Child("serving", [sys.executable, "-m", "fenghuo.serving", str(run)], environment),
         ]
-        self._stale = self._heard = self._said()
+        self._stale = self._heard = self._said_before = self._said()
         self._heard_at = stopwatch()
         self._attempts = Attempts("supervisor", OSError, DatabaseError, NoSuchVersion)
 
@@ -201,8 +201,9 @@ class Supervisor:
         self._broker_not_before = stopwatch() + BROKER_AGAIN
         try:
             with self._broker_lock:
-                self._admitting = False
+                self._said_before = self._said()
                 self._broker.start()
+                self._admitting = False
         except BrokerFailed as error:
             log.error("broker_failed", why=str(error))
         else:
@@ -215,7 +216,7 @@ class Supervisor:
         send after its restart, and keep it for nobody."""
         if not isinstance(self._broker, Mosquitto) or self._broker.pid == self._saved:
             return
-        if stopwatch() < self._broker_not_before:
+        if stopwatch() < self._broker_not_before or self._said() == self._said_before:
             return  # what the judge said last may be of the time before this broker
         said = status.read(self._settings.status)
         if said is not None and said.connected and said.pid == self.children[0].pid:
@@ -232,9 +233,9 @@ class Supervisor:
             or (isinstance(broker, Mosquitto) and broker.pid != self._saved)
         ):
             return
-        self._admitting = False
         with self._broker_lock:
             broker.write()
+            self._admitting = False
 
     def _trim_log(self) -> None:
         if isinstance(self._broker, Mosquitto):

@@ -71,6 +71,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     now: int
     listening: bool
     listened: int
+    gap: tuple[int, int]
     deaf: tuple[int, int]
     rows: dict[str, dict[str, Packed]]
     open: list[tuple[str, int, Finding]]
@@ -317,6 +318,7 @@ class PointEngine:
                 now=silence.now,
                 listening=silence.listening,
                 listened=silence.listened,
+                gap=silence.gap,
                 deaf=silence.deaf,
                 rows={name: rows.pack() for (name, _), rows in self._rows().items()},
                 open=[(*key, self._book.open[key]) for key in sorted(self._book.open)],
@@ -343,7 +345,7 @@ class PointEngine:
         engine._order.count()
         silence = engine._silence
         silence.listening, silence.listened = snapshot.listening, snapshot.listened
-        silence.deaf = snapshot.deaf
+        silence.gap, silence.deaf = snapshot.gap, snapshot.deaf
         engine._prepare()
         return engine
 

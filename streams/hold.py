@@ -5,7 +5,7 @@ until the arrival time moves on. If it also ends within that arrival time, and t
 is left of it: ended, late, at the worst level reached. Otherwise all its messages follow as they were.
 So the outcome does not depend on how the readings that arrived together were cut into rounds.
 
-What came about while we were not listening rings all the same, whenever it is heard.
+What came about while we did not listen for more than a minute rings all the same, whenever it is heard in its order.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ class Hold:
     def filter(self, findings: Iterable[Finding], deaf: tuple[int, int]) -> list[Finding]:
         """Those that can be told now, in order; the others are kept.
 
-        deaf: from when to when we did not listen last (arrival time, µs).
+        deaf: from when to when we did not listen last, of more than a minute (arrival time, µs).
         """
         told: list[Finding] = []
         for finding in findings:

@@ -47,7 +47,8 @@ class Silence:
         self.now = now
         self.listening = False
         self.listened = 0
-        self.deaf = now, now  # from when to when we did not listen last, in arrival time
+        self.gap = now, now  # from when to when we did not listen last, in arrival time
+        self.deaf = now, now  # the last one of more than a minute
         self.bound = 0  # in listened time: before it, nobody can become silent
 
     def elapse(self, now: int, listening: bool) -> None:
@@ -55,11 +56,12 @@ class Silence:
         if self.listening and gap <= LARGEST_GAP:
             self.listened += gap
         elif gap:
-            begun, ended = self.deaf
-            self.deaf = (
-                begun if self.now - ended <= MINUTE else self.now,
-                now,
-            )  # two close to each other are one
+            begun, ended = self.gap
+            if self.now - ended > MINUTE:  # two that are closer to each other are one
+                begun = self.now
+            self.gap = begun, now
+            if now - begun > MINUTE:
+                self.deaf = self.gap
         self.now, self.listening = now, listening
 
     def notice(self, book: Book) -> Index:
@@ -142,7 +144,8 @@ class Silence:
 
     def resume(self, old: "Silence", anew: Mask) -> None:
         """Go on in another's listened time; the silence of the points ``anew`` counts from now."""
-        self.listening, self.listened, self.deaf = old.listening, old.listened, old.deaf
+        self.listening, self.listened = old.listening, old.listened
+        self.gap, self.deaf = old.gap, old.deaf
         self.heard[anew] = self.known[anew] = old.listened
 
     def _due(self, book: Book) -> Times:

@@ -26,13 +26,13 @@ def test_the_desk_keeps_its_part_until_it_needs_it_and_all_goes_on_when_there_is
         disk = Disk(journal, desk)
         assert desk.held
         leave(folder, 0)
-        disk.journal_failed = disk.desk_failed = "full"
-        assert disk.look() == disk.look() == "full"
+        disk.journal_failed = "full"
+        disk.desk_fails("full")
+        assert disk.look() == "full"
         assert (journal.held, desk.held) == (False, True)
         assert disk.journal_may_write(), "what it was given back"
         leave(folder, 0)
-        disk.desk_failed = "full"
-        disk.look()
+        disk.desk_fails("full")
         assert not desk.held
         disk.desk_failed = ""
         assert not disk.journal_may_write(), "what is free now is the desk's"

@@ -103,7 +103,7 @@ data: [d]
 listne: 127.0.0.1:1
 in_flight: 70000
 broker: mqtt://us:secret@h
-channels: {phone: {uri: x}}
+channels: {phone: {uri: x}, url: {uri: x}}
 cluster:
   kafka: kafka-1
   database: {url: "postgresql://us@h:5x/d"}
@@ -120,6 +120,7 @@ cluster:
         "data: expected a path",
         "broker: expected a mapping with url, user, password_file",
         "channels.phone.uri: unknown key; expected url",
+        "channels.url.uri: unknown key; expected url",
         "in_flight: is 70000; expected a number below 65536",
         "cluster.kafka: expected HOST:PORT, such as kafka-1.example:9092, several with commas",
         "cluster.database.url: expected postgresql://USER@HOST:PORT/NAME",

@@ -12,6 +12,9 @@ from fenghuo.logs import configure
 from fenghuo.stopping import Stop
 from fenghuo.supervisor import WATCH, Child
 
+AGAIN = 1.0
+"""Seconds before topics that could not be looked at are looked at again."""
+
 log = structlog.get_logger()
 
 
@@ -40,19 +43,21 @@ def evaluate(
         signal.signal(number, stop.set)
     run = settings.data / f"evaluate-{name}.run.json"
     command = [sys.executable, "-m", "fenghuo.evaluate", str(run), name, metrics]
-    worker = Child(f"evaluate-{name}", command, {"OPENBLAS_NUM_THREADS": "1"})
-    kafka, checked = KafkaWatch(cluster), False
+    kafka, stands = KafkaWatch(cluster), False
     try:
         with Role(settings, cluster, "evaluate", name) as role:
+            worker = Child(f"evaluate-{name}", command, {"OPENBLAS_NUM_THREADS": "1"})
             settings.save(run)
             while not stop.is_set():
                 if kafka.answers(wanted=worker.pid is None):  # without it a worker could only end again
-                    if not checked:
-                        checked = True
+                    if not stands:
                         try:
                             topics.require(cluster)
-                        except topics.KafkaAway as error:  # the worker says what comes of it
+                        except topics.KafkaAway as error:
                             log.error("topics_not_looked_at", why=str(error))
+                            stop.wait(AGAIN)
+                            continue
+                        stands = True
                         role.stands(kafka=cluster.kafka, metrics=metrics)
                     worker.keep()
                 stop.wait(WATCH)

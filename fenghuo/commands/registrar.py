@@ -22,13 +22,13 @@ def registrar(file: SettingsFile) -> None:
     stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop.set)
-    with Role(settings, cluster, "registrar", alone=False) as process:
-        try:
+    try:
+        with Role(settings, cluster, "registrar", alone=False) as process:
             running = Registrar(settings, cluster)
-        except OSError as error:
-            raise failed(error) from error
-        try:
-            process.stands()
-            running.run(stop)
-        finally:
-            running.close()
+            try:
+                process.stands()
+                running.run(stop)
+            finally:
+                running.close()
+    except OSError as error:
+        raise failed(error) from error

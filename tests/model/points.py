@@ -101,7 +101,8 @@ class PointModel:
         self.now = now
         self.listening = False
         self.listened = 0
-        self.deaf_from = self.deaf_to = now  # the last time that we did not listen
+        self.gap_from = self.gap_to = now  # the last time that we did not listen
+        self.deaf_from = self.deaf_to = now  # and the last long one
         self.points: dict[Key, Point] = {}
         self.groups: dict[Key, Group] = {}
         self.offline: dict[Key, bool] = {}
@@ -357,9 +358,11 @@ class PointModel:
         if self.listening and now - self.now <= 2 * SECOND:
             self.listened += now - self.now
         elif now > self.now:
-            if self.now > self.deaf_to + 60 * SECOND:
-                self.deaf_from = self.now
-            self.deaf_to = now
+            if self.now > self.gap_to + 60 * SECOND:
+                self.gap_from = self.now
+            self.gap_to = now
+            if self.gap_to - self.gap_from > 60 * SECOND:
+                self.deaf_from, self.deaf_to = self.gap_from, self.gap_to
         self.now, self.listening = now, listening
         self.notice_silence()
         return self.take()
