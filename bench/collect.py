@@ -27,7 +27,7 @@ from fenghuo.collect_status import CollectStatus
 from fenghuo.rehearsal import processor
 from fenghuo.settings import Broker, Cluster, Settings
 from ingest import pack
-from ingest.broker import Account, Mosquitto, free_port, slot_accounts
+from ingest.broker import Account, Mosquitto, collector_account, free_port, slot_accounts
 from ingest.topics import Topics
 from registry.clock import stopwatch
 from registry.database import open_database
@@ -128,7 +128,11 @@ def servers(compiled: Registry) -> Iterator[Servers]:
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
         loaders = [Account(f"load-{n}", "bench", ("fenghuo/v1/#",)) for n in range(1, CONNECTIONS + 1)]
-        broker = Mosquitto(folder / "broker", free_port(), [*slot_accounts("bench", SLOTS), *loaders])
+        broker = Mosquitto(
+            folder / "broker",
+            free_port(),
+            [collector_account("bench"), *slot_accounts("bench", SLOTS), *loaders],
+        )
         kafka, postgres = Kafka(folder / "kafka"), Postgres(folder / "postgresql")
         for server in (broker, kafka, postgres):
             stack.callback(server.stop)

@@ -40,6 +40,7 @@ from fenghuo.takeover import UNDELIVERED, Outdated, Stopped, Taken, superseded, 
 from fenghuo.topics import KafkaAway
 from ingest import leases
 from ingest.broker import slot_user
+from ingest.broker_login import BrokerAway, log_in
 from ingest.collector import Collector
 from ingest.leases import Held
 from ingest.readings import Round
@@ -776,7 +777,8 @@ def run(
         metrics: HOST:PORT where Prometheus is answered; "": nowhere. stands: called when it has all that it needs.
 
     Raises:
-        TopicsUnfit: topics or tables are missing. OSError: the metrics' port is taken, or data cannot be written.
+        TopicsUnfit: topics or tables are missing. BrokerRefuses: our user.
+        OSError: the metrics' port is taken, or data cannot be written.
     """
     configure()
     settings.data.mkdir(parents=True, exist_ok=True)
@@ -788,10 +790,16 @@ def run(
     while not stop.is_set():
         try:
             require(cluster, engine)
+            log_in(
+                broker.host, broker.port, broker.user, broker.password
+            )  # else it would take slots, and hear nothing
         except KafkaAway as error:
             who, why = "kafka", prepared.kafka_away(cluster, error)
         except DatabaseError as error:
             who, why = "database", prepared.database_away(cluster, error)
+        except BrokerAway as error:
+            mend = "is that the place, and does the broker run there?"
+            who, why = "broker", f"broker.url: {broker.url}: {mend} {error}"
         else:
             who = why = ""
         if away not in ("", who):

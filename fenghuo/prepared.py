@@ -91,11 +91,8 @@ def follower(settings: Settings, cluster: Cluster, stop: threading.Event) -> Ver
     with ExitStack() as undo:
         database = open_database(cluster.database.address)
         undo.callback(database.dispose)
-        ready = _tables_ready(cluster, database, stop)
-        if ready is None:
+        if not tables(cluster, database, stop):
             return None
-        if not ready:
-            raise TablesOld("the database's tables are missing or old: run `fenghuo prepare SETTINGS`")
         try:
             topics.require(cluster)
         except KafkaAway as error:
@@ -113,8 +110,8 @@ def follower(settings: Settings, cluster: Cluster, stop: threading.Event) -> Ver
         return following
 
 
-def _tables_ready(cluster: Cluster, database: Engine, stop: threading.Event) -> bool | None:
-    """Whether the tables have their newest form, once the database can be asked; None if stopped before."""
+def tables(cluster: Cluster, database: Engine, stop: threading.Event) -> bool:
+    """Wait until the database can be asked; whether it was before we were stopped. Raises TablesOld, DatabaseTooNew."""
     away = False
     while True:
         try:
@@ -124,8 +121,10 @@ def _tables_ready(cluster: Cluster, database: Engine, stop: threading.Event) -> 
                 away = True
                 log.error("database_away", why=database_away(cluster, error))
             if stop.wait(LOOK):
-                return None
+                return False
         else:
             if away:
                 log.info("database_back")
-            return ready
+            if not ready:
+                raise TablesOld("the database's tables are missing or old: run `fenghuo prepare SETTINGS`")
+            return True

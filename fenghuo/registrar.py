@@ -16,7 +16,7 @@ from alerting.desk import Desk
 from fenghuo import refusal
 from fenghuo.attempts import Attempts
 from fenghuo.compiler import Compiler, NoRegistry
-from fenghuo.prepared import database_away
+from fenghuo.prepared import database_away, tables
 from fenghuo.settings import Cluster, Settings
 from registry import shared_versions
 from registry.clock import HOUR, Clock, SystemClock
@@ -58,6 +58,10 @@ class Registrar:
         self._refused = ""  # of the folder that fills the registry
         self._system: SystemFindings | None = None  # what is open has yet to be read
         self._discarded = self._clock.now()
+
+    def ready(self, stop: threading.Event) -> bool:
+        """Wait until the database can be asked; False if stopped before. Raises TablesOld, DatabaseTooNew."""
+        return tables(self._cluster, self._engine, stop)
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set. A database that is away, or an empty registry, is waited for."""

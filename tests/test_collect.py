@@ -185,6 +185,18 @@ def collecting(house: House, name: str = "a") -> Iterator[Collect]:
         collect.run()
 
 
+def test_one_that_the_broker_does_not_let_in_takes_no_slot_and_says_so(at: House) -> None:
+    with collecting(at, "a") as one:
+        turn_until(lambda: hears(one), one)
+        (at.folder / "mqtt-password").write_text("wrong", "utf-8")
+        other = at.process("b")
+        assert other.wait(WITHIN) == 2
+        turn_until(lambda: hears(one), one)
+    said = " ".join((at.folder / "b.log").read_text("utf-8").split())
+    assert "broker.user and broker.password_file: the broker does not let collector in" in said
+    assert "slot_taken_over" not in said
+
+
 def turn_until(done: Callable[[], bool], *every: Collect) -> None:
     deadline = stopwatch() + WITHIN
     while not done():

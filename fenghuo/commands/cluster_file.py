@@ -38,9 +38,12 @@ def load(file: Path, name: str = "1") -> tuple[Settings, Cluster]:
         chosen = settings.load(file)
         if chosen.cluster is None:
             raise settings.SettingsError(f"{file}: cluster: it is missing; see docs/settings.md")
-        _ = chosen.cluster.database.address  # that its password can be read
     except (settings.SettingsError, OSError) as error:
         raise failed(error) from error
+    try:
+        _ = chosen.cluster.database.address  # that its password can be read
+    except OSError as error:
+        raise failed(f"{file}: cluster.database.password_file: {error}") from error
     from fenghuo import prepared
 
     try:

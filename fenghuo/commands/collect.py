@@ -26,6 +26,7 @@ def collect(
     from fenghuo.collect import run
     from fenghuo.role import NameTaken, Role
     from fenghuo.topics import TopicsUnfit
+    from ingest.broker_login import BrokerRefuses
 
     if settings.broker is None:
         raise failed(
@@ -35,8 +36,14 @@ def collect(
         raise failed(f"--metrics {metrics}: expected HOST:PORT, such as 127.0.0.1:9100")
     try:
         _ = settings.broker.password
+    except OSError as error:
+        raise failed(f"{file}: broker.password_file: {error}") from error
+    try:
         with Role(settings, cluster, "collect", name) as role:
             stands = partial(role.stands, kafka=cluster.kafka, broker=settings.broker.url, metrics=metrics)
             run(settings, cluster, settings.broker, name, metrics, stands)
+    except BrokerRefuses as error:
+        keys = "broker.user and broker.password_file"
+        raise failed(f"{file}: {keys}: the broker does not let {settings.broker.user} in: {error}") from error
     except (NameTaken, TopicsUnfit, OSError) as error:
         raise failed(error) from error

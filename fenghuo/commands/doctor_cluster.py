@@ -28,6 +28,7 @@ from fenghuo.commands.doctor import (
 from fenghuo.settings import Cluster, Settings
 from fenghuo.standstill import DEAD
 from ingest import lease_tables
+from ingest.broker_login import BrokerAway, BrokerRefuses, log_in
 from ingest.topics import Topics
 from registry import shared_versions, store_tables
 from registry.clock import SECOND, stopwatch
@@ -56,7 +57,8 @@ T = TypeVar("T")
 
 def examine(settings: Settings, cluster: Cluster, now: int) -> Iterator[Finding]:
     """All that a doctor looks at; ``now`` is the wall's time, µs."""
-    yield broker_answers(settings)
+    begun = stopwatch()
+    yield _broker(settings)
     try:
         yield from _kafka(cluster)
     except topics.KafkaAway as error:
@@ -68,11 +70,24 @@ def examine(settings: Settings, cluster: Cluster, now: int) -> Iterator[Finding]
         return
     database = open_database(cluster.database.address, busy=2)
     try:
-        yield from _database(settings, cluster, database, now)
+        yield from _database(settings, cluster, database, now + round((stopwatch() - begun) * SECOND))
     except DatabaseError as error:
         yield Finding("database", BAD, prepared.database_away(cluster, error))
     finally:
         database.dispose()
+
+
+def _broker(settings: Settings) -> Finding:
+    """Whether the MQTT broker lets collectors in, or us as one."""
+    found, broker = broker_answers(settings), settings.broker
+    if found.verdict != GOOD or broker is None:
+        return found
+    try:
+        log_in(broker.host, broker.port, broker.user, broker.password)
+    except (BrokerAway, BrokerRefuses, OSError) as error:
+        keys = "(broker.user, broker.password_file)"
+        return Finding("broker", BAD, f"{broker.url} does not let {broker.user} in {keys}: {error}")
+    return Finding("broker", GOOD, f"{broker.url} lets {broker.user} in")
 
 
 def _kafka(cluster: Cluster) -> Iterator[Finding]:

@@ -15,8 +15,10 @@ def registrar(file: SettingsFile) -> None:
     It ends on SIGTERM or Ctrl-C. While none runs, everything goes on by the version in force.
     """
     settings, cluster = load(file)
+    from fenghuo.prepared import TablesOld
     from fenghuo.registrar import Registrar
     from fenghuo.role import Role
+    from registry.database import DatabaseError
 
     configure()
     stop = Stop()
@@ -26,9 +28,10 @@ def registrar(file: SettingsFile) -> None:
         with Role(settings, cluster, "registrar", alone=False) as process:
             running = Registrar(settings, cluster)
             try:
-                process.stands()
-                running.run(stop)
+                if running.ready(stop):
+                    process.stands()
+                    running.run(stop)
             finally:
                 running.close()
-    except OSError as error:
+    except (TablesOld, DatabaseError, OSError) as error:
         raise failed(error) from error

@@ -29,6 +29,7 @@ def test_the_same_alerts_on_a_cluster_so_far(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(7200)  # a city's hour, second by second
 @pytest.mark.parametrize("name", sorted(path.stem for path in SCENARIOS.glob("*.yaml")))
 def test_the_same_alerts_on_a_cluster(name: str, tmp_path: Path, kafka: Kafka, postgres: Postgres) -> None:
     with clustered(name, tmp_path / "cluster", kafka, postgres) as world:
