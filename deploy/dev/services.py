@@ -22,8 +22,6 @@ from typing import Any
 import psycopg
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from ingest.broker import (
     COLLECTOR,
@@ -38,6 +36,7 @@ from ingest.broker import (
     slot_user,
     write_private,
 )
+from ingest.broker_login import BrokerAway, BrokerRefuses, log_in
 from registry.clock import stopwatch
 
 ROOT = Path(__file__).parents[2]
@@ -432,16 +431,10 @@ class Broker(Server):
         return [program, "-c", str(mosquitto.config)]
 
     def answers(self) -> bool:
-        client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
-        client.username_pw_set(self._name, self._password)
         try:
-            client.connect(self.host, self.port)
-            while not client.is_connected():
-                if client.loop(timeout=1.0):
-                    return False
-        except OSError:
+            log_in(self.host, self.port, self._name, self._password)
+        except (BrokerAway, BrokerRefuses):
             return False
-        client.disconnect()
         return True
 
 
