@@ -16,6 +16,7 @@ from alerting.alert import Alert
 from deploy.dev.services import Kafka, Postgres
 from fenghuo import simulation
 from fenghuo.simulation import Product, Simulation, Whole
+from registry.clock import SECOND
 from registry.compile import compile_folder
 from simulators import registry_files, scenario_file
 from simulators.city import City
@@ -163,6 +164,25 @@ class World:
             yield
 
     @contextmanager
+    def gathering(self, seconds: float) -> Iterator[None]:
+        """From the first on, the network delivers only every so many seconds; what it holds at the end, never."""
+        held: list[Message] = []
+        delivered = float("-inf")
+
+        def gather(messages: Sequence[Message]) -> Sequence[Message]:
+            nonlocal delivered
+            held.extend(messages)
+            if not held or held[-1].at < delivered + seconds * SECOND:
+                return ()
+            gathered = held[:]
+            held.clear()
+            delivered = gathered[-1].at
+            return gathered
+
+        with self._network(gather):
+            yield
+
+    @contextmanager
     def _network(self, does: Callable[[Sequence[Message]], Sequence[Message]]) -> Iterator[None]:
         self.simulation.network = does
         try:
@@ -197,9 +217,13 @@ def core(name: str, folder: Path) -> Iterator[World]:
 
 
 @cache
-def expected(name: str) -> list[tuple[object, ...]]:
-    """What the pure core alone makes of a scenario, as ``same``: reckoned once for all that are compared with it."""
-    with TemporaryDirectory() as folder, core(name, Path(folder)) as world:
+def expected(name: str, gathered: float = 0.0) -> list[tuple[object, ...]]:
+    """What the pure core alone makes of a scenario, as ``same``: reckoned once for all that are compared with it.
+
+    Args:
+        gathered: as of World.gathering.
+    """
+    with TemporaryDirectory() as folder, core(name, Path(folder)) as world, world.gathering(gathered):
         world.to_the_end()
         return world.same()
 
