@@ -11,7 +11,7 @@ help:
 	@echo "make test       prove it: style, types, rules of import, all short tests"
 	@echo "make test-long  the same and the long runs (hundreds of kills, deep fuzzing)"
 	@echo "make bench      measure it: prints a table, writes build/bench.json"
-	@echo "make services   start Kafka, PostgreSQL and mosquitto on this machine, to try things on; make services-stop"
+	@echo "make services   start Kafka, PostgreSQL, mosquitto and InfluxDB on this machine, to try things on; make services-stop"
 	@echo "make lock       renew requirements/*.txt from pyproject.toml"
 
 .venv/base: requirements/base.txt pyproject.toml

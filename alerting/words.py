@@ -77,6 +77,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "rule.system.judge": ("判断进程已停止", "has a judging process that stands still"),
     "rule.system.engine": ("有数据无法判断", "could not judge what arrived"),
     "rule.system.lost": ("丢失了数据", "has lost readings"),
+    "rule.system.history": ("历史数据停止写入", "has stopped keeping its history"),
     "rule.system.clock": ("时钟异常", "has a clock that is not right"),
     "rule.system.configuration": ("未接受新的配置", "refused a changed configuration"),
     "rule.other": ("触发规则 {rule}", "triggered rule {rule}"),
@@ -188,6 +189,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "evidence.system.engine": ("这一批数据未经判断（{items}）。", "That batch was not judged ({items})."),
     "evidence.system.lost": ("这一段的历史数据不全（{items}）。", "The history has a hole there ({items})."),
+    "evidence.system.history": (
+        "告警不受影响；数据仍在日志中，恢复后自动补写（{items}）。",
+        "Alerts are not affected; the journal has the readings until it goes on ({items}).",
+    ),
     "evidence.system.clock": ("各项时限可能不准（{items}）。", "Deadlines may be wrong ({items})."),
     "evidence.system.configuration": (
         "原配置继续有效（{items}）。",

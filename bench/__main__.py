@@ -11,13 +11,28 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import cluster, codec, collect, compound, desk, end_to_end, engine, evaluate, journal, registry
+from bench import (
+    cluster,
+    codec,
+    collect,
+    compound,
+    desk,
+    end_to_end,
+    engine,
+    evaluate,
+    history,
+    history_influx,
+    journal,
+    registry,
+)
 
 BENCHES: dict[str, Callable[[bool], dict[str, Any]]] = {
     "codec": codec.run,
     "engine": engine.run,
     "compound": compound.run,
     "journal": journal.run,
+    "history": history.run,
+    "history_influx": history_influx.run,
     "desk": desk.run,
     "registry": registry.run,
     "end_to_end": end_to_end.run,

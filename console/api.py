@@ -18,11 +18,12 @@ from alerting.alert import Alert, Answer, Condition, Receipt, Step
 from alerting.desk import Desk
 from alerting.lifecycle import Event
 from alerting.sender import Counts
-from console import guard, registry_api, scope, tokens
+from console import guard, history_api, registry_api, scope, tokens
 from console.guard import Refused, not_found
 from console.metrics import JudgeStatus, Requests, Scrape
 from console.models import (
     NO_NUL,
+    QUALITY,
     Action,
     AlertOut,
     AlertPage,
@@ -38,6 +39,7 @@ from console.models import (
     ValueOut,
     Values,
 )
+from history.reader import Reader
 from ingest.journal_reader import dead_letter_id, dead_letters
 from ingest.last_values import LastValues, NoLastValues
 from registry.clock import SECOND, Clock
@@ -50,8 +52,6 @@ PREFIX = "/api/v1"
 
 JUDGE_FRESH = 10 * SECOND
 """How old the judge's word on itself may be before the whole is not ready."""
-
-QUALITY = ("good", "uncertain", "bad")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class Dependencies:
     status: Callable[[], JudgeStatus | None]  # None before the judge has said anything, and in a cluster
     sender: Counts | None = None
     store: RegistryStore | None = None  # the registry's database, where it may be read and edited
+    history: Reader | None = None  # the embedded one, where it is kept
     standstill: Callable[[], str] | None = None  # of a cluster, why nothing is judged; "" if it is
 
 
@@ -345,6 +346,10 @@ def create_app(deps: Dependencies) -> FastAPI:
     if deps.store is not None:
         app.include_router(
             registry_api.router(deps.store, deps.registry, deps.clock, caller, PREFIX, documented)
+        )
+    if deps.history is not None:
+        app.include_router(
+            history_api.router(deps.history, deps.registry, deps.database, caller, PREFIX, documented)
         )
     return app
 

@@ -240,6 +240,9 @@ class Findings(Model):
     next: str | None = Field(description="give it as `cursor` to get the next page; null on the last")
 
 
+QUALITY = ("good", "uncertain", "bad")
+"""By its number in readings."""
+
 NO_NUL = r"^[^\x00]*$"
 """A text that every database takes."""
 

@@ -7,10 +7,13 @@ from fenghuo.commands import (
     api,
     check,
     collect,
+    dashboards,
     demo,
     desk,
     doctor,
     evaluate,
+    historian,
+    history,
     prepare,
     publish,
     registrar,
@@ -40,9 +43,12 @@ app.command("registrar", rich_help_panel=CLUSTER)(registrar.registrar)
 app.command("collect", rich_help_panel=CLUSTER)(collect.collect)
 app.command("evaluate", rich_help_panel=CLUSTER)(evaluate.evaluate)
 app.command("desk", rich_help_panel=CLUSTER)(desk.desk)
+app.command("historian", rich_help_panel=CLUSTER)(historian.historian)
 app.command("api", rich_help_panel=CLUSTER)(api.api)
 app.command("publish-file")(publish.publish_file)
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(dashboards.app, name="dashboards")
+app.add_typer(history.app, name="history")
 app.add_typer(registry.app, name="registry")
 app.add_typer(rules.app, name="rules")
 app.add_typer(simulate.app, name="simulate")

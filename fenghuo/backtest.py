@@ -1,8 +1,9 @@
-"""A journal once more through a new rulebook beside the old one: what would have rung, and for whom."""
+"""A journal, or history, once more through a new rulebook beside the old one: what would have rung, and for whom."""
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,9 @@ import msgspec
 from alerting.ladder import Ladder
 from alerting.lifecycle import REOPEN_WITHIN
 from alerting.words import moment
+from history import replay
+from history.catalogue import reached
+from history.reader import Reader
 from ingest.journal import read, version_at
 from ingest.journal_file import first_offset, paths, query
 from ingest.readings import Round
@@ -162,16 +166,63 @@ def backtest(
     first = next(rounds, None)
     if first is None:
         raise CannotBacktest(_nothing(journal))
-    offset, round_ = first
-    version = version_at(journal, offset)
+    version = version_at(journal, first[0])
     if version is None:
         raise CannotBacktest("the journal does not say which configuration was in force then")
-    until = min(end, _newest(journal))
-    begun, last, count, readings = round_.time, round_.time, 0, 0
-    old, other = _both(compiled, version, new)
-    engines = [Evaluator(old, begun), Evaluator(other, begun)]
-    told, ladder = (Told(), Told()), Ladder(old.registry)
-    for _, round_ in _from(first, rounds):
+    past = (round_ for _, round_ in chain([first], rounds))
+    return _through(past, min(end, _newest(journal)), _both(compiled, version, new), compiled, new, progress)
+
+
+def backtest_history(
+    history: Path,
+    compiled: Path,
+    new: Rulebook,
+    begin: int = 0,
+    end: int = FOREVER,
+    progress: Callable[[float, int], None] = lambda share, readings: None,
+) -> Report:
+    """As ``backtest``, but of what history has kept, which goes further back; all of it under the registry of today.
+
+    Args:
+        history: folder of a ParquetHome.
+
+    Raises:
+        CannotBacktest: there is nothing of that time, or no configuration. BrokenVersion, OSError: as they say.
+    """
+    version = versions.wanted(compiled)
+    if version is None:
+        raise CannotBacktest("no configuration is in force: start `fenghuo serve` once")
+    both = _both(compiled, version, new)
+    reader = Reader(history)
+    try:
+        rounds = replay.rounds(reader, both[0].registry, begin, end)
+        first = next(rounds, None)
+        if first is None:
+            raise CannotBacktest("history has nothing of this time")
+        until = min(end, reached(history)[1])
+        return _through(chain([first], rounds), until, both, compiled, new, progress)
+    except FileNotFoundError as error:
+        raise CannotBacktest(str(error)) from error
+    finally:
+        reader.close()
+
+
+def _through(
+    rounds: Iterable[Round],
+    until: int,
+    both: tuple[Configuration, Configuration],
+    compiled: Path,
+    new: Rulebook,
+    progress: Callable[[float, int], None],
+) -> Report:
+    """Rounds, of which there is one at least, through both of what was in force before them."""
+    told, ladder = (Told(), Told()), Ladder(both[0].registry)
+    engines: list[Evaluator] = []
+    begun = last = count = readings = 0
+    for round_ in rounds:
+        if not engines:
+            begun = round_.time
+            engines = [Evaluator(one, begun) for one in both]
         if round_.version is not None:
             both = _both(compiled, round_.version, new)
             ladder = Ladder(both[0].registry)
@@ -236,11 +287,6 @@ def _rounds(journal: Path, begin: int, end: int) -> Iterator[tuple[int, Round]]:
             return
         if round_.time >= begin:
             yield offset, round_
-
-
-def _from(first: tuple[int, Round], rest: Iterator[tuple[int, Round]]) -> Iterator[tuple[int, Round]]:
-    yield first
-    yield from rest
 
 
 def _before(journal: Path, begin: int) -> int:

@@ -21,7 +21,6 @@ from typing import NamedTuple, TypeVar
 
 import structlog
 from confluent_kafka import KafkaException
-from prometheus_client import CollectorRegistry, start_http_server
 from sqlalchemy import Engine
 
 import registry.versions
@@ -32,6 +31,7 @@ from fenghuo.anchor import shared_anchor
 from fenghuo.clock_socket import ControlledClock
 from fenghuo.collect_slot import Slot
 from fenghuo.collect_status import CollectStatus, SlotStatus
+from fenghuo.exposition import expose
 from fenghuo.logs import configure
 from fenghuo.record_writer import RecordWriter, WriterBroken
 from fenghuo.settings import Broker, Cluster, Settings
@@ -816,11 +816,7 @@ def run(
     collect = Collect(settings, cluster, broker, name)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: collect.stop())
-    if metrics:
-        host, _, port = metrics.rpartition(":")
-        exposed = CollectorRegistry()
-        exposed.register(collect.metrics)
-        start_http_server(int(port), host, exposed)
+    expose(metrics, collect.metrics)
     gc.freeze()
     stands()
     collect.run()

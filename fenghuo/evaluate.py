@@ -13,10 +13,10 @@ import faust
 import msgspec
 import structlog
 from faust.types import AppT
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from fenghuo.exposition import expose
 from fenghuo.logs import configure
 from fenghuo.settings import Settings
 from ingest.topics import Topics
@@ -172,11 +172,7 @@ def main(settings_file: Path, name: str, metrics: str = "") -> None:
             await pause(1.0)
 
     worker.app.task(say)
-    if metrics:
-        host, _, port = metrics.rpartition(":")
-        collected = CollectorRegistry()
-        collected.register(Scrape(worker))
-        start_http_server(int(port), host, collected)
+    expose(metrics, Scrape(worker))
     # While Kafka is away aiokafka says so some hundred times a second; what comes of it, we say ourselves.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     gc.freeze()

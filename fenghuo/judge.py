@@ -23,7 +23,7 @@ import registry.versions
 from alerting import store
 from alerting.desk import DatabaseBusy, DatabaseUnwritable, Desk, absorbed, make_durable
 from alerting.words import moment
-from fenghuo import recovery, refusal, status
+from fenghuo import historian_status, recovery, refusal, status
 from fenghuo.anchor import shared_anchor
 from fenghuo.clock_socket import ControlledClock
 from fenghuo.disk import Disk
@@ -136,6 +136,7 @@ class Judge:
         self._collector = self._make_collector()
         self._started = self._clock.now()
         self._had_session = bool(recent)
+        self._in_history_at_least = 0
         for lost in recovered.lost:
             self._pending += self._lost(lost)
         for time, fault in recovered.faults:
@@ -546,7 +547,7 @@ class Judge:
         try:
             lost = self._journal.retain(
                 absorbed=min(self._absorbed, self._snapshot_offset),
-                history=None,
+                history=self._in_history(),
                 max_age=int(self._settings.journal_days * 24 * HOUR),
                 max_bytes=min(self._settings.journal_bytes, max(0, used + spare)),
                 now=now,
@@ -559,6 +560,17 @@ class Judge:
             return
         if lost is not None:
             self._pending += self._lost(lost)
+
+    def _in_history(self) -> int | None:
+        """Journal offset up to which every home of history has all; None if there is none. Raises OSError."""
+        if not self._settings.has_historian:
+            return None
+        said = historian_status.read(self._settings.history_status)
+        has = min((home.position for home in said.homes.values()), default=0) if said else 0
+        self._in_history_at_least = max(
+            self._in_history_at_least, has
+        )  # one that is opened anew says 0 at first
+        return self._in_history_at_least
 
     def _lost(self, lost: Lost) -> list[Finding]:
         """Of one gap one finding, however often it is seen."""

@@ -142,6 +142,7 @@ class Rehearsal(DeskReader):
             },
             "clock": self.stepper.address if self.stepper else "",
             "journal_reserve": 1 << 20,
+            "history": {"embedded": False},
             **self._options,
         }
         settings.write_text(yaml.safe_dump(content), "utf-8")
@@ -215,7 +216,12 @@ class Rehearsal(DeskReader):
         return found
 
     def _find(self, name: str) -> int | None:
-        wanted = {"judge": b"fenghuo.judge", "serving": b"fenghuo.serving", "broker": b"mosquitto"}[name]
+        wanted = {
+            "judge": b"fenghuo.judge",
+            "serving": b"fenghuo.serving",
+            "historian": b"fenghuo.historian",
+            "broker": b"mosquitto",
+        }[name]
         for child in _children(self.supervisor):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
                 if wanted in Path(f"/proc/{child}/cmdline").read_bytes():

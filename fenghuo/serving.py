@@ -18,13 +18,14 @@ from alerting.channels import Channel, ChannelSettings, HttpChannel
 from alerting.desk import DatabaseBusy, DatabaseUnwritable, Desk
 from alerting.sender import Sender
 from console.api import Dependencies, create_app
-from fenghuo import status
+from fenghuo import historian_status, status
 from fenghuo.anchor import shared_anchor
 from fenghuo.clock_socket import ClockLost, ControlledClock
 from fenghuo.logs import configure
 from fenghuo.settings import Settings
 from fenghuo.standstill import Illness
-from registry.clock import Clock, SystemClock, pause, stopwatch
+from history.reader import Reader
+from registry.clock import SECOND, Clock, SystemClock, pause, stopwatch
 from registry.database import STANDING, open_database, reading
 from registry.model import Registry
 from registry.store import RegistryStore
@@ -39,11 +40,25 @@ WATCH = 0.25
 AGAIN = 5.0
 """Seconds of real time before a port that was taken, or a part that failed, is tried again."""
 
+HISTORY_BEHIND = 60 * SECOND
+"""How far a home may be behind the judge without coming forward from one look to the next, µs."""
+
+HISTORY_LOOK = 5.0
+"""Seconds of real time between two looks at the historian, who says something every second."""
+
 DEAD = 30.0
 """Seconds of real time without a word after which the judge is taken for dead."""
 
+HISTORY_STUCK = 600.0
+"""Seconds of real time without a word of the historian, or with a home that takes nothing, that an administrator is
+told of: the journal has what it lacks."""
+
 OFTEN, LATELY = 5, 600.0
 """Starts of a judge within so many seconds of real time at which it counts as one that keeps dying."""
+
+
+WATCHED = {"system.judge": "judge", "system.history": "historian"}
+"""What this process tells of others, and how its log calls them."""
 
 
 class Serving:
@@ -56,6 +71,7 @@ class Serving:
         self.registry = registry_in_force
         self.database = open_database(settings.desk_database, thinking=STANDING)
         self.desk = Desk(self.database, self.registry)
+        self._history = Reader(settings.history_folder) if settings.embeds_history else None
         self._registry_database = open_database(settings.registry_database)
         self.store = RegistryStore(self._registry_database)
         own = open_database(settings.desk_database, thinking=STANDING)
@@ -66,6 +82,10 @@ class Serving:
         self._word = self._judge()  # of a judge that may be dead by now: it counts as nothing heard
         self._heard_at, self._heard = stopwatch(), False
         self._starts: deque[float] = deque(maxlen=OFTEN)
+        self._history_reached: dict[
+            str, int
+        ] = {}  # by home: the arrival time that it had come to at most, µs
+        self._history_well_at = stopwatch()
 
     def dependencies(self) -> Dependencies:
         """What the API stands on."""
@@ -79,6 +99,7 @@ class Serving:
             status=lambda: status.read(self.settings.status),
             sender=self.sender.counts,
             store=self.store,
+            history=self._history,
         )
 
     def follow_registry(self) -> None:
@@ -104,23 +125,48 @@ class Serving:
         """Tell the administrator of a judge that has died or stands still; it can't say so itself."""
         self._tell({"system": Illness(self._illness(watch))})
 
-    def _tell(self, ills: Mapping[str, Illness]) -> None:
+    def watch_history(self, watch: float) -> None:
+        """Tell the administrator of a historian that writes nothing."""
+        why = self._history_ill() if self.settings.has_historian else ""
+        if not why:
+            self._history_well_at = watch
+        stuck = watch - self._history_well_at > HISTORY_STUCK
+        self._tell({"system": Illness(why if stuck else None if why else "")}, "system.history")
+
+    def _history_ill(self) -> str:
+        """Why a home does not come forward, though the judge does; "" if all do. A word that it works is none."""
+        try:
+            said = historian_status.read(self.settings.history_status)
+        except OSError as error:
+            return f"its status cannot be read: {error}"
+        judge = self._said()
+        if said is None or not said.homes or judge is None:
+            return "the historian says nothing" if judge is not None else ""
+        stands = []
+        for name, home in said.homes.items():
+            before = self._history_reached.get(name, 0)
+            self._history_reached[name] = max(before, home.time)
+            if home.problem or (home.time <= before and judge.time - before > HISTORY_BEHIND):
+                stands.append(f"{name}: {home.problem or 'it does not come forward'}")
+        return "; ".join(stands)
+
+    def _tell(self, ills: Mapping[str, Illness], rule: str = "system.judge") -> None:
         """Of each subject why it does not work; what is not new is not told."""
         try:
             if self._opened is None:
                 with reading(self._own) as connection:
                     opened = store.open_system_findings(connection)
-                self._opened, self._systems = [f for f in opened if f.rule == "system.judge"], {}
+                self._opened, self._systems = [f for f in opened if f.rule in WATCHED], {}
             now = self.clock.now()
             findings = []
             for subject, ill in ills.items():
                 if subject not in self._systems:
                     self._systems[subject] = SystemFindings(self._opened, subject)
-                said = self._systems[subject].holds("system.judge", now, ill.why, ill.since)
+                said = self._systems[subject].holds(rule, now, ill.why, ill.since)
                 if said and ill.why:
-                    log.error("judge_ill", why=ill.why, what=subject)
+                    log.error(f"{WATCHED[rule]}_ill", why=ill.why, what=subject)
                 elif said:
-                    log.info("judge_well_again", what=subject)
+                    log.info(f"{WATCHED[rule]}_well_again", what=subject)
                 findings += said
             if findings:
                 self._own_desk.round(findings, None, now)
@@ -135,6 +181,8 @@ class Serving:
         self.database.dispose()
         self._registry_database.dispose()
         self._own.dispose()
+        if self._history is not None:
+            self._history.close()
 
     def _illness(self, watch: float) -> str | None:
         """Why the judge is not at work, "" if it is, None while too little has been heard to know."""
@@ -259,9 +307,13 @@ async def _watch(serving: Serving, stop: asyncio.Event) -> None:
 
         loop.add_reader(descriptor, stepped)
         serving.clock.rest()
+    next_history = 0.0
     while not stop.is_set():
         serving.follow_registry()
         await asyncio.to_thread(serving.watch_judge, stopwatch())
+        if (watch := stopwatch()) >= next_history:
+            next_history = watch + HISTORY_LOOK
+            await asyncio.to_thread(serving.watch_history, watch)
         await pause(WATCH)
 
 

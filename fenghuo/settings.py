@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from urllib.parse import SplitResult, urlsplit
 
 import yaml
@@ -21,6 +21,9 @@ from sqlalchemy import URL, make_url
 
 from registry.wording import worded
 from streams.names import expected
+
+if TYPE_CHECKING:
+    from history.influx_access import Access
 
 GiB = 1 << 30
 
@@ -144,6 +147,50 @@ class Database(Strict):
         return address.update_query_dict(PATIENCE)
 
 
+class Influx(Strict):
+    """An InfluxDB 2 that keeps readings too: a bucket for each cell of one level of the grid, and its roll-ups."""
+
+    url: str  # http://HOST:PORT
+    organisation: str = "fenghuo"
+    token_file: Where | None = None
+    prefix: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")] = "fenghuo-"  # of the buckets' names
+    level: str = "district"
+    timeout: Annotated[float, Field(gt=0)] = 10  # seconds for an answer
+    gzip: bool = False  # for a slow line: it costs more than it saves on a quick one
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        parts = _split(url)
+        if not parts or parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            raise ValueError(
+                "expected http://HOST:PORT or https://HOST:PORT; the token belongs in a `token_file` or in "
+                "FENGHUO_INFLUX_TOKEN"
+            )
+        return url.rstrip("/")
+
+    @property
+    def access(self) -> "Access":
+        """With the token; that of FENGHUO_INFLUX_TOKEN comes first. Raises OSError. Needs the extra `influx`."""
+        from history.influx_access import Access
+
+        token = os.environ.get("FENGHUO_INFLUX_TOKEN", "")
+        if not token and self.token_file is not None:
+            token = self.token_file.read_text("utf-8").strip()
+        where = (self.url, self.organisation, token, self.prefix, self.level)
+        return Access(*where, timeout=self.timeout, gzip=self.gzip)
+
+
+class History(Strict):
+    """How readings are kept for years. Days of 0 are for ever."""
+
+    embedded: bool = True  # Parquet files in the data folder
+    readings_days: Annotated[int, Field(ge=0)] = 400
+    minutes_days: Annotated[int, Field(ge=0)] = 1_100  # roll-ups by minute
+    hours_days: Annotated[int, Field(ge=0)] = 0
+    influx: Influx | None = None
+
+
 class Cluster(Strict):
     """What all roles of a cluster share. What is said here of topics holds from their making on."""
 
@@ -173,6 +220,50 @@ class Cluster(Strict):
         return kafka
 
 
+class Grafana(Strict):
+    """A Grafana whose organisations, one for each cell that has a bucket in InfluxDB, we fill with dashboards."""
+
+    url: str  # http://HOST:PORT
+    alert_url: str  # where people see an alert: http://HOST:PORT/…/{id}
+    user: str = "admin"  # a server administrator, since others may not make organisations
+    password_file: Where | None = None
+    influx_url: str = ""  # of history.influx as Grafana reaches it; "" as we do
+    database: str = ""  # HOST:PORT of PostgreSQL as Grafana reaches it; "" as we do
+    sslmode: Literal["disable", "require", "verify-ca", "verify-full"] = "require"  # of PostgreSQL
+    prometheus_url: str = ""  # "" leaves out the system's metrics
+
+    @field_validator("url", "influx_url", "prometheus_url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        parts = _split(url)
+        if url and (
+            not parts or parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc
+        ):
+            raise ValueError("expected http://HOST:PORT or https://HOST:PORT, without a user")
+        return url.rstrip("/")
+
+    @field_validator("alert_url")
+    @classmethod
+    def _has_id(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")) or url.count("{id}") != 1:
+            raise ValueError("expected a URL with {id} for the alert's id, https://HOST/api/v1/alerts/{id}")
+        return url
+
+    @field_validator("database")
+    @classmethod
+    def _is_place(cls, place: str) -> str:
+        if place and not _is_place(place):
+            raise ValueError("expected HOST:PORT")
+        return place
+
+    @property
+    def password(self) -> str:
+        """The administrator's; the FENGHUO_GRAFANA_PASSWORD of the environment comes first. Raises OSError."""
+        if from_environment := os.environ.get("FENGHUO_GRAFANA_PASSWORD"):
+            return from_environment
+        return self.password_file.read_text("utf-8").strip() if self.password_file else ""
+
+
 class Settings(Strict):
     """All settings of `fenghuo serve`; every one has a default but the data folder."""
 
@@ -189,7 +280,9 @@ class Settings(Strict):
     journal_reserve: Annotated[int, Field(ge=0)] = 64 << 20
     in_flight: Annotated[int, Field(gt=0, lt=65536)] = 2000  # messages unacknowledged at most
     snapshot_every: Annotated[float, Field(gt=0)] = 60  # seconds
+    history: History = History()
     cluster: Cluster | None = None  # none: all of it on this machine, by `fenghuo serve`
+    grafana: Grafana | None = None
 
     @property
     def journal(self) -> Path:
@@ -220,6 +313,24 @@ class Settings(Strict):
     @property
     def status(self) -> Path:
         return self.data / "judge.json"
+
+    @property
+    def embeds_history(self) -> bool:
+        """Whether readings are kept as files in the data folder: a cluster's machines share none."""
+        return self.history.embedded and self.cluster is None
+
+    @property
+    def has_historian(self) -> bool:
+        """Whether `fenghuo serve` reads its journal for a history."""
+        return self.cluster is None and (self.history.embedded or self.history.influx is not None)
+
+    @property
+    def history_folder(self) -> Path:
+        return self.data / "history"
+
+    @property
+    def history_status(self) -> Path:
+        return self.data / "history.json"
 
     @property
     def refused(self) -> Path:
@@ -322,6 +433,9 @@ NEEDED = {
     "broker.url": "mqtt://HOST:PORT",
     "cluster.kafka": "HOST:PORT, several with commas",
     "cluster.database": "a mapping with `url` and `password_file`",
+    "history.influx.url": "http://HOST:PORT",
+    "grafana.url": "http://HOST:PORT",
+    "grafana.alert_url": "a URL with {id} for the alert's id",
     "cluster.database.url": "postgresql://USER@HOST:PORT/NAME",
 }
 """What the keys hold that may not be left out."""

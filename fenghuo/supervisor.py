@@ -1,4 +1,4 @@
-"""The supervisor: compiles the registry and keeps the broker and the two processes alive; nothing else."""
+"""The supervisor: compiles the registry and keeps the broker and the processes alive; nothing else."""
 
 import asyncio
 import contextlib
@@ -156,6 +156,9 @@ class Supervisor:
             Child("judge", [sys.executable, "-m", "fenghuo.judge", str(run)], environment | secret),
             Child("serving", [sys.executable, "-m", "fenghuo.serving", str(run)], environment),
         ]
+        if settings.has_historian:
+            command = [sys.executable, "-m", "fenghuo.historian", str(run)]
+            self.children.append(Child("historian", command, environment))
         self._stale = self._heard = self._said_before = self._said()
         self._heard_at = stopwatch()
         self._attempts = Attempts("supervisor", OSError, DatabaseError, NoSuchVersion)
@@ -249,7 +252,7 @@ class Supervisor:
         heard, watch = self._said(), stopwatch()
         if heard != self._heard:
             self._heard, self._heard_at = heard, watch
-        [judge, _] = self.children
+        judge = self.children[0]
         if heard != self._stale and heard[0] == judge.pid and watch - self._heard_at > HUNG:
             log.error("judge_hangs", seconds=round(watch - self._heard_at))
             judge.kill()

@@ -50,6 +50,11 @@ class Topics:
         """Name of the desks' group."""
         return f"{self.prefix}-desk"
 
+    @property
+    def history(self) -> str:
+        """Name of the historians' group."""
+        return f"{self.prefix}-history"
+
     def changelog(self, table: str) -> str:
         """Compacted; the workers' state ("points", "compound")."""
         return f"{self.evaluate}-{table}-changelog"

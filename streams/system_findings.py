@@ -13,6 +13,7 @@ TIERS = {
     "system.judge": Tier.II,  # the judging process is dead or stands still
     "system.engine": Tier.II,  # something that arrived could not be judged
     "system.lost": Tier.III,  # history has a hole
+    "system.history": Tier.III,  # readings are not kept for later: the journal has them for some days
     "system.clock": Tier.III,  # deadlines may be wrong
     "system.configuration": Tier.IV,  # the old one stays in force
 }

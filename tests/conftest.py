@@ -1,16 +1,18 @@
 """What all tests share: profiles, a migrated database, and that a missing server fails the gate, not passes it."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from alerting.tables import upgrade
+from deploy.dev.services import ServerMissing, influxd
 from registry.database import open_database
-from tests.servers import kafka, lacking, postgres
+from tests.servers import influxdb, kafka, lacking, postgres
 
-__all__ = ["kafka", "postgres"]  # fixtures
+__all__ = ["influxdb", "kafka", "postgres"]  # fixtures
 
 for size in ("COLUMNS", "LINES"):  # of the terminal of whoever runs the tests: a test says its own
     os.environ.pop(size, None)
@@ -32,6 +34,13 @@ def pytest_runtest_makereport(item, call):
             else:  # as if all were skipped at one place: so it is said once, not for every test
                 report.longrepr = (str(item.config.rootpath / "tests"), 1, f"Skipped: {reason}")
     return report
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build InfluxDB before the first test needs it: no test may take as long as that."""
+    if any("influxdb" in getattr(item, "fixturenames", ()) for item in session.items):
+        with suppress(ServerMissing):  # the test that needs it says so
+            influxd()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Real servers for the tests: mosquitto with the configuration that we ship and its users, Kafka, PostgreSQL."""
+"""Real servers for the tests: mosquitto as we ship it and its users, Kafka, PostgreSQL, InfluxDB."""
 
 import queue
 import shutil
@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
+import httpx
 import psycopg
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -20,7 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from sqlalchemy import Engine
 
-from deploy.dev.services import Kafka, Postgres, Server, ServerMissing, new_folder
+from deploy.dev.services import InfluxDb, Kafka, Postgres, Server, ServerMissing, new_folder
 from ingest.broker import (
     Account,
     BrokerFailed,
@@ -87,6 +88,22 @@ def postgres() -> Iterator[Postgres]:
     """One PostgreSQL for all tests: each has a database of its own. Commits do not wait for the disk."""
     with running(lambda folder: Postgres(folder, lasting=False)) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def influxdb() -> Iterator[InfluxDb]:
+    """One InfluxDB for all tests: each makes an organisation of its own."""
+    with running(InfluxDb) as server:
+        yield server
+
+
+def new_organisation(server: InfluxDb) -> str:
+    """The name of a new organisation, which no other test uses; the server's token may do anything in it."""
+    name = f"organisation-{next(_numbers)}"
+    rights = {"Authorization": f"Token {server.token}"}
+    made = httpx.post(f"{server.url}/api/v2/orgs", json={"name": name}, headers=rights, timeout=30)
+    made.raise_for_status()
+    return name
 
 
 @contextmanager

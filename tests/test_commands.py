@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import structlog
@@ -35,6 +36,7 @@ from console.scope import Scope
 from fenghuo import logs, settings, status
 from fenghuo.__main__ import app
 from fenghuo.commands import doctor
+from fenghuo.historian_status import HistorianStatus, HomeStatus
 from ingest.broker import free_port
 from ingest.journal import Journal, usage
 from ingest.readings import Round
@@ -256,6 +258,29 @@ def test_the_hours_that_disk_and_budget_hold_are_the_journals_own(data: Path) ->
         chosen.model_copy(update={"journal_bytes": int(rate * hours) + 1}).save(data / "run.json")
         found = examined(data)["disk"]
         assert (found[0], f"disk and budget hold {hours} h of readings" in found[1]) == (verdict, True), found
+
+
+@pytest.mark.parametrize(
+    ("home", "age", "verdict", "words"),
+    [
+        ({}, 0, "good", "parquet is 15 s behind"),
+        ({"time": NOW - 3600 * SECOND}, 0, "look", "parquet is 3,600 s behind"),
+        ({"lost": 7}, 0, "look", "7 rounds were gone from the journal"),
+        ({"problem": "the disk is nearly full"}, 0, "bad", "parquet takes nothing: the disk is nearly full"),
+        ({}, 60, "bad", "the historian has said nothing for 60 s"),
+    ],
+)
+def test_a_history_that_is_behind_is_seen(
+    data: Path, home: dict[str, Any], age: int, verdict: str, words: str
+) -> None:
+    status.write(data / "judge.json", said_at(NOW))
+    said = HomeStatus(
+        **{"position": 1, "time": NOW - 15 * SECOND, "problem": "", "lost": 0, "counts": {}, **home}
+    )
+    status.write(data / "history.json", HistorianStatus(pid=1, number=1, homes={"parquet": said}))
+    os.utime(data / "history.json", ns=(0, (NOW - age * SECOND) * 1000))
+    found = examined(data)["history"]
+    assert (found[0], words in found[1]) == (verdict, True), found
 
 
 def test_a_missing_desk_is_bad_and_is_not_made(data: Path) -> None:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from alerting.lifecycle import diagram
 from fenghuo.__main__ import app
-from fenghuo.settings import Cluster, Settings
+from fenghuo.settings import Cluster, History, Influx, Settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -30,7 +30,13 @@ def test_the_settings_page_names_every_setting_and_its_example_is_valid() -> Non
     page = (ROOT / "docs" / "settings.md").read_text("utf-8")
     for example in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL):
         Settings.model_validate(yaml.safe_load(example))
-    for name, field in {**Cluster.model_fields, **Settings.model_fields}.items():
+    page += (ROOT / "docs" / "history.md").read_text("utf-8")
+    for name, field in {
+        **Cluster.model_fields,
+        **History.model_fields,
+        **Influx.model_fields,
+        **Settings.model_fields,
+    }.items():
         assert re.search(rf"^ *(\| `{name}`|{name}:)", page, re.MULTILINE), (
             f"{name} is not in docs/settings.md"
         )
@@ -46,7 +52,7 @@ def test_every_decision_is_listed() -> None:
 
 COMMANDS = [
     *(["serve"], ["demo"], ["check"], ["doctor"], ["publish-file"]),
-    *([role] for role in ("prepare", "registrar", "collect", "evaluate", "desk", "api")),
+    *([role] for role in ("prepare", "registrar", "collect", "evaluate", "desk", "historian", "api")),
     *(["alerts", verb] for verb in ("list", "show", "confirm", "take-over", "act")),
     *(["token", verb] for verb in ("create", "list", "revoke")),
 ]

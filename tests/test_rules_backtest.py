@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as replace_
 from typer.testing import CliRunner
 
 from fenghuo.__main__ import app
-from fenghuo.backtest import CannotBacktest, backtest, chatters, floods, most_within
+from fenghuo.backtest import CannotBacktest, backtest, backtest_history, chatters, floods, most_within
+from history.source import chunks
+from history.store import ParquetHome
 from ingest.journal import Journal
 from ingest.readings import GOOD, Readings, Round
+from registry import versions
 from registry.clock import DAY, MINUTE, SECOND
 from registry.compile import compile_folder
-from registry.model import Registry
+from registry.model import FOREVER, Registry
 from streams import configuration, rulebook_file
 from streams.rulebook import Rulebook
 from tests.build import code
@@ -65,6 +69,60 @@ def rulebook(folder: Path, *changes: tuple[str, str]) -> Rulebook:
     path = folder / "new.yaml"
     path.write_text(text, "utf-8")
     return rulebook_file.read(path)
+
+
+def keep_history(data: Data) -> Path:
+    """What the historian makes of the journal."""
+    folder = data.folder / "history"
+    home = ParquetHome(folder)
+    for chunk in chunks(data.journal, 0, lambda version: versions.load(data.versions, version)):
+        home.append(chunk)
+    home.flush()
+    home.close()
+    return folder
+
+
+def test_history_tells_a_backtest_what_the_journal_tells(data: Data, tmp_path: Path) -> None:
+    draw = np.random.default_rng(3)
+    values = np.round(np.clip(np.cumsum(draw.normal(0, 3, 1000)), 0, 90), 1)
+    data.write({"P1": values.tolist(), "P2": values[::-1].tolist()})
+    versions.want(data.versions, data.version)
+    history = keep_history(data)
+    for begin, end in ((0, FOREVER), (START + 30 * MINUTE, START + 90 * MINUTE)):
+        for new in (SHIPPED, rulebook(tmp_path, ("  H: IV\n", "  H: III\n"))):
+            by_journal = backtest(data.journal, data.versions, new, begin, end)
+            by_history = backtest_history(history, data.versions, new, begin, end)
+            assert by_history.new.alarms > 3
+            told = [replace_(one, rounds=0) for one in (by_journal, by_history)]
+            assert told[0] == told[1]
+
+
+def test_where_nothing_arrived_for_long_nobody_was_silent(data: Data, tmp_path: Path) -> None:
+    """It was Fenghuo that did not listen; a point that is silent while others are heard is told."""
+    write_registry(tmp_path / "registry", enterprises=1, points=2, interval="1min")
+    data = Data(tmp_path / "other", compile_folder(tmp_path / "registry"), SHIPPED)
+    versions.want(data.versions, data.version)
+    data.write({"P1": [10.0] * 50})
+    rows = np.array([data.registry.rows[PLANT]["P1"], data.registry.rows[PLANT]["P2"]], np.int32)
+    hour = START + 60 * MINUTE
+    with Journal(data.journal, reserve=0) as journal:
+        for second in range(0, 300, 10):
+            time = np.full(2, hour + second * SECOND)
+            readings = Readings(rows, time, np.full(2, 5.0), np.full(2, GOOD, np.uint8))
+            journal.append([Round(hour + second * SECOND, readings=readings)])
+    report = backtest_history(keep_history(data), data.versions, SHIPPED)
+    assert report.new.by_rule == {"silent": 1}, "P2, from the beginning"
+
+
+def test_there_is_no_history_of_that_time(data: Data) -> None:
+    with pytest.raises(CannotBacktest, match="no configuration is in force"):
+        backtest_history(data.folder / "history", data.versions, SHIPPED)
+    versions.want(data.versions, data.version)
+    with pytest.raises(CannotBacktest, match="there is no history"):
+        backtest_history(data.folder / "history", data.versions, SHIPPED)
+    data.write({"P1": [10.0, 30]})
+    with pytest.raises(CannotBacktest, match="nothing of this time"):
+        backtest_history(keep_history(data), data.versions, SHIPPED, START + DAY)
 
 
 def test_the_same_rulebook_makes_the_same_of_a_journal(data: Data) -> None:

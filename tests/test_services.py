@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer
@@ -16,9 +20,9 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from deploy.dev import services
-from deploy.dev.services import Kafka, Postgres, ServerFailed, ServerMissing
+from deploy.dev.services import InfluxDb, Kafka, Postgres, ServerFailed, ServerMissing
 from fenghuo.settings import Broker as SettingsBroker
-from fenghuo.settings import Database
+from fenghuo.settings import Database, Influx
 from tests.servers import needs_mosquitto, new_topic, running
 
 ROOT = Path(__file__).parents[1]
@@ -117,6 +121,39 @@ def test_a_killed_kafka_has_what_it_acknowledged_when_it_is_started_again() -> N
         ]
 
 
+# -- InfluxDB ----------------------------------------------------------------------------------------
+
+
+def rights(token: str) -> dict[str, str]:
+    return {"Authorization": f"Token {token}"}
+
+
+@pytest.mark.influxdb
+def test_influxdb_lets_nobody_in_without_its_token_which_only_its_owner_reads(influxdb: InfluxDb) -> None:
+    buckets = f"{influxdb.url}/api/v2/buckets"
+    assert httpx.get(buckets, headers=rights(influxdb.token)).status_code == 200
+    assert httpx.get(buckets, headers=rights("x" * len(influxdb.token))).status_code == 401
+    assert httpx.get(buckets).status_code == 401
+    assert influxdb.token_file.stat().st_mode & 0o077 == 0
+    assert not httpx.get(f"{influxdb.url}/api/v2/setup").json()["allowed"]
+
+
+@pytest.mark.influxdb
+def test_influxdb_has_its_token_and_its_data_when_it_is_started_again() -> None:
+    with running(InfluxDb) as server:
+        token = server.token
+        where = {"org": server.ORGANISATION, "bucket": "first"}
+        write = f"{server.url}/api/v2/write"
+        httpx.post(write, params=where, headers=rights(token), content="a b=1 1").raise_for_status()
+        server.stop()
+        server.start()
+        assert server.token == token
+        flux = {"query": 'from(bucket: "first") |> range(start: 0)'}
+        place = f"{server.url}/api/v2/query"
+        found = httpx.post(place, params=where, json=flux, headers=rights(token)).raise_for_status()
+        assert "1970-01-01T00:00:00.000000001Z,1,b,a" in found.text
+
+
 # -- `make services` ---------------------------------------------------------------------------------
 
 
@@ -124,7 +161,8 @@ def test_a_killed_kafka_has_what_it_acknowledged_when_it_is_started_again() -> N
 @pytest.mark.mosquitto
 @pytest.mark.postgresql
 @pytest.mark.kafka
-@pytest.mark.usefixtures("kafka", "postgres")  # skipped where they are missing
+@pytest.mark.influxdb
+@pytest.mark.usefixtures("kafka", "postgres", "influxdb")  # skipped where they are missing
 def test_the_command_starts_them_says_where_and_ends_them(tmp_path: Path) -> None:
     state = tmp_path / "services.json"
     try:
@@ -132,7 +170,7 @@ def test_the_command_starts_them_says_where_and_ends_them(tmp_path: Path) -> Non
         assert (began.returncode, began.stderr) == (0, "")
         known = json.loads(state.read_text("utf-8"))
         pids = [one["pid"] for one in known["servers"].values()]
-        assert list(known["servers"]) == ["kafka", "postgresql", "mosquitto"]
+        assert list(known["servers"]) == ["kafka", "postgresql", "mosquitto", "influxdb"]
         assert all(
             one["where"] in began.stdout and one["log"] in began.stdout for one in known["servers"].values()
         )
@@ -163,6 +201,12 @@ def test_the_command_starts_them_says_where_and_ends_them(tmp_path: Path) -> Non
         while not client.is_connected():
             assert not client.loop(timeout=10)
         client.disconnect()
+        url, organisation, secret = re.split(
+            ", organisation |, token_file ", known["servers"]["influxdb"]["where"]
+        )
+        access = Influx(url=url, organisation=organisation, token_file=secret).access
+        with access.client() as influx:
+            assert [one.name for one in influx.organizations_api().find_organizations()] == ["fenghuo"]
 
         once_more = command("start", state=state)
         assert once_more.returncode == 0
@@ -174,7 +218,7 @@ def test_the_command_starts_them_says_where_and_ends_them(tmp_path: Path) -> Non
         assert f"pid {pids[2]}, HAS ENDED" in command("start", state=state).stdout
     finally:
         ended = command("stop", state=state)
-    assert ended.stdout == "Ended: kafka, postgresql, mosquitto.\n"
+    assert ended.stdout == "Ended: kafka, postgresql, mosquitto, influxdb.\n"
     assert not any(alive(pid) for pid in pids)
     assert not Path(known["folder"]).exists()
     assert command("stop", state=state).stdout == "No services run.\n"
@@ -249,6 +293,78 @@ def test_jars_that_are_not_those_we_know_are_refused(tmp_path: Path, monkeypatch
     script(tmp_path, "mvn", "echo '[ERROR] no route to host'; exit 1")
     with pytest.raises(ServerMissing, match="no route to host"):
         services.kafka_jars()
+
+
+@pytest.fixture
+def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of programs that is all there is, with a Go that builds in an instant, and an empty cache."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("sh", "cat", "chmod", "sleep"):
+        (programs / name).symlink_to(shutil.which(name) or "")
+    for name in ("cargo", "cc"):
+        script(programs, name, "exit 0")
+    built = f'echo "$@" >> {tmp_path}/calls; sleep 0.2\n'
+    script(
+        programs,
+        "go",
+        'if [ "$1" = version ]; then echo go version go1.24.1 linux/amd64; exit; fi\n'
+        f'{built}while [ $# -gt 0 ]; do if [ "$1" = -o ]; then echo built > "$2"; fi; shift; done',
+    )
+    monkeypatch.setattr(services, "BUILDERS", ())
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setenv("FENGHUO_CACHE", str(tmp_path / "cache"))
+    return programs
+
+
+def test_influxdb_is_built_once_whoever_needs_it(
+    go: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        found = set(pool.map(lambda _: services.influxd(), range(3)))
+    [program] = found
+    assert program.read_text("utf-8") == "built\n"
+    calls = (tmp_path / "calls").read_text("utf-8").splitlines()
+    assert [call.rpartition("/")[2] for call in calls] == ["pkg-config", "influxd"]
+    assert "-X main.version=v2.7.12" in calls[1]
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("InfluxDB is built, once, into")) == ("", 1)
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"influxd-v2.7.12.lock", program.name}
+    script(go, "go", "exit 1")
+    assert services.influxd() == program
+
+
+def test_another_recipe_is_another_program(go: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = services.influxd()
+    monkeypatch.setattr(services, "_LINKED", ("-race",))
+    assert services.influxd() != first
+
+
+def test_without_what_builds_influxdb_it_says_what_to_install(go: Path, tmp_path: Path) -> None:
+    script(go, "go", "echo go version go1.19.8 linux/amd64")
+    with pytest.raises(
+        ServerMissing, match=r"^Go 1\.24 \(here is 1\.19\) is missing, .*apt-get install golang-go"
+    ):
+        services.influxd()
+    script(go, "go", "echo go version go1.24.1 linux/amd64")
+    (go / "cc").unlink()
+    with pytest.raises(ServerMissing, match=r"C compiler is missing.*apt-get install gcc"):
+        services.influxd()
+    (go / "cargo").unlink()
+    with pytest.raises(ServerMissing, match=r"^Rust is missing.*apt-get install cargo"):
+        services.influxd()
+    (go / "go").unlink()
+    with pytest.raises(ServerMissing, match=r"^Go 1\.24 is missing, which builds InfluxDB"):
+        services.influxd()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_where_influxdb_cannot_be_built_go_says_why_and_nothing_is_left(go: Path, tmp_path: Path) -> None:
+    fails = 'echo "go: downloading x" >&2; echo "error: no route" >&2; exit 1'
+    script(go, "go", f'[ "$1" = version ] && echo go1.24 && exit; {fails}')
+    with pytest.raises(ServerMissing, match="Go cannot build it: error: no route"):
+        services.influxd()
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["influxd-v2.7.12.lock"]
 
 
 @pytest.mark.postgresql

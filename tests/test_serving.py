@@ -14,13 +14,14 @@ import pytest
 from alerting import store
 from alerting.desk import Desk
 from fenghuo import serving, status
-from fenghuo.serving import DEAD, LATELY, OFTEN, Serving, serve
+from fenghuo.historian_status import HistorianStatus, HomeStatus
+from fenghuo.serving import DEAD, HISTORY_BEHIND, HISTORY_LOOK, HISTORY_STUCK, LATELY, OFTEN, Serving, serve
 from fenghuo.settings import Settings
 from fenghuo.status import Status
 from ingest.broker import free_port
-from registry.clock import SystemClock
+from registry.clock import SECOND, SystemClock
 from registry.database import open_database, reading, writing
-from streams.finding import Phase
+from streams.finding import Phase, Tier
 from streams.system_findings import SystemFindings
 from tests.build import PointSpec, make_registry
 
@@ -41,7 +42,7 @@ class House:
         self.watch = self.serving._heard_at
         return self.serving
 
-    def says(self, pid: int, number: int) -> None:
+    def says(self, pid: int, number: int, time: int = 0) -> None:
         """The judge of this pid writes its status for the so-many-th time."""
         empty: dict[Any, Any] = {int: 0, float: 0.0, str: "", bool: True, status.Latency: status.Latency()}
         values = {
@@ -49,7 +50,7 @@ class House:
             for field in msgspec.structs.fields(Status)
             if field.required
         }
-        values |= {"pid": pid, "number": number, "version": REGISTRY.version}
+        values |= {"pid": pid, "number": number, "version": REGISTRY.version, "time": time}
         status.write(self.settings.status, Status(**values))
 
     def look(self, seconds: float) -> None:
@@ -115,6 +116,37 @@ def test_a_judge_that_keeps_dying_is_told_once_until_it_lives(house: House) -> N
     assert house.open() == 0
     with reading(house.serving.database) as connection:
         assert len(store.alerts(connection, store.Scope(system=True))) == 1
+
+
+def test_a_history_that_takes_nothing_for_long_is_told_until_it_does(house: House) -> None:
+    watch, number = house.watch, 0
+
+    def look(seconds: float, problem: str | None) -> None:
+        """Look as often as it is looked, while the historian says so; None: it says nothing."""
+        nonlocal watch, number
+        for _ in range(round(seconds / HISTORY_LOOK)):
+            watch += HISTORY_LOOK
+            number += 1
+            now = NOW + round(watch * SECOND)
+            house.says(1, number, time=now)
+            if problem is not None:
+                time = now if not problem else 0  # it is begun again and again, and gets nowhere
+                home = HomeStatus(position=1, time=time, problem=problem.strip(), lost=0, counts={})
+                said = HistorianStatus(pid=number, number=1, homes={"parquet": home})
+                status.write(house.settings.history_status, said)
+            house.serving.watch_history(watch)
+
+    look(60, "")
+    for problem in ("the disk is full", " ", None):
+        look(HISTORY_STUCK, problem)
+        assert house.open() == 0
+        look(HISTORY_BEHIND / SECOND + 2 * HISTORY_LOOK, problem)
+        assert house.open() == 1
+        look(HISTORY_LOOK, "")
+        assert house.open() == 0
+    with reading(house.serving.database) as connection:
+        [alert] = store.alerts(connection, store.Scope(system=True))
+    assert (alert.rule, alert.tier) == ("system.history", Tier.III)
 
 
 def test_what_a_locked_desk_did_not_take_is_said_again(house: House) -> None:

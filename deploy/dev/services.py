@@ -1,8 +1,10 @@
-"""Kafka, PostgreSQL and mosquitto as our own processes, for developers and tests without a container engine."""
+"""Kafka, PostgreSQL, mosquitto and InfluxDB as processes, for developers and tests without a container engine."""
 
 import argparse
+import fcntl
 import json
 import os
+import platform
 import pwd
 import re
 import secrets
@@ -12,13 +14,14 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from threading import Event
 from typing import Any
 
+import httpx
 import psycopg
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -48,6 +51,22 @@ POM = Path(__file__).parent / "kafka" / "pom.xml"
 JARS = Path(__file__).parent / "kafka" / "jars.sha256"
 """What every jar must be, as sha256sum says it: what another registry hands out under the same name is refused."""
 
+INFLUXDB = Path(__file__).parent / "influxdb"
+"""A Go module that names InfluxDB, and by go.sum what each of its 1,400 files must be."""
+
+_LINKED = (
+    "-tags",
+    "sqlite_foreign_keys,sqlite_json",
+    "-trimpath",
+    "-ldflags",
+    "-s -w -X main.version={version}",
+)
+_BUILT = {"GOFLAGS": "-mod=readonly", "RUSTUP_TOOLCHAIN": "stable"}  # not the old Rust that it asks for
+
+BUILDERS = ("/usr/local/go/bin", "~/.cargo/bin")
+"""Where Go and Rust are that no package brought, whether or not they are on the PATH."""
+
+GO = (1, 21)  # one that fetches the newer Go that go.mod asks for, unless it is told not to
 JAVA = 17  # Kafka 4 needs it, or a newer one
 POSTGRES_PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
 DEVELOPER = "developer"
@@ -120,6 +139,86 @@ def kafka_jars() -> Path:
             if not folder.is_dir():
                 raise
     return folder
+
+
+def find_go() -> tuple[str, str]:
+    """The path of a Go that can build InfluxDB, and the PATH on which it finds what it needs. Raises ServerMissing."""
+    path = os.pathsep.join((os.environ.get("PATH", ""), *map(os.path.expanduser, BUILDERS)))
+    lacking = "is missing, which builds InfluxDB; to get it:"
+    go = shutil.which("go", path=path)
+    said = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout if go else ""
+    version = re.search(r"go(\d+)\.(\d+)", said)
+    if go is None or version is None or (int(version[1]), int(version[2])) < GO:
+        there = f" (here is {version[1]}.{version[2]})" if version else ""
+        raise ServerMissing(f"Go 1.24{there} {lacking} apt-get install golang-go, where that is new enough")
+    if shutil.which("cargo", path=path) is None:
+        raise ServerMissing(f"Rust {lacking} apt-get install cargo, where that is 1.72 or newer")
+    if shutil.which("cc", path=path) is None:
+        raise ServerMissing(f"A C compiler {lacking} apt-get install gcc libc6-dev")
+    return go, path
+
+
+def influxd() -> Path:
+    """The program of InfluxDB; built where it is not yet, once for all work trees. Raises ServerMissing."""
+    parts = {name: (INFLUXDB / name).read_bytes() for name in ("go.mod", "go.sum", "tools.go")}
+    version = re.search(rb"influxdb/v2 (v[0-9.]+)", parts["go.mod"])
+    assert version is not None
+    name, digest = f"influxd-{version[1].decode()}", _digest(*parts.values())
+    given = os.environ.get("FENGHUO_CACHE")
+    cache = Path(given) if given else Path.home() / ".cache" / "fenghuo"
+    program = cache / f"{name}-{platform.machine()}-{digest}"
+    if program.exists():
+        return program
+    go, path = find_go()
+    cache.mkdir(parents=True, exist_ok=True)
+    with _alone(cache / f"{name}.lock"):
+        if program.exists():  # another process was as quick
+            return program
+        print(
+            f"InfluxDB is built, once, into {cache}: that takes 5 to 15 minutes.", file=sys.stderr, flush=True
+        )
+        with tempfile.TemporaryDirectory(dir=cache, prefix=f"{name}-") as folder:
+            for part, content in parts.items():
+                Path(folder, part).write_bytes(content)
+            _build_influxd(go, path, Path(folder), version[1].decode())
+            Path(folder, "influxd").rename(program)
+    return program
+
+
+def _build_influxd(go: str, path: str, folder: Path, version: str) -> None:
+    """In a folder with the module. Raises ServerMissing."""
+    helper, wrapper = folder / "pkg-config", folder / "rustc"
+    wrapper.write_text('#!/bin/sh\nexec "$@" --cap-lints allow\n', "utf-8")  # old code, which denies warnings
+    wrapper.chmod(0o700)
+    environment = {
+        **os.environ,
+        **_BUILT,
+        **{"PATH": path, "PKG_CONFIG": str(helper), "RUSTC_WRAPPER": str(wrapper)},
+    }
+    linked = [part.format(version=version) for part in _LINKED]
+    steps = (
+        [go, "build", "-o", str(helper), "github.com/influxdata/pkg-config"],
+        [go, "build", *linked, "-o", "influxd", "github.com/influxdata/influxdb/v2/cmd/influxd"],
+    )
+    for step in steps:
+        done = subprocess.run(step, cwd=folder, capture_output=True, text=True, env=environment, check=False)
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it says nothing"]
+            last = next((line for line in lines if "error" in line.lower()), lines[-1]).strip()
+            raise ServerMissing(f"InfluxDB is missing, and Go cannot build it: {last}")
+
+
+def _digest(*parts: bytes) -> str:
+    """Of the recipe by which InfluxDB is built."""
+    return sha256(b"".join((*parts, repr((_LINKED, _BUILT)).encode()))).hexdigest()[:12]
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Only one process at a time."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class Server:
@@ -438,10 +537,59 @@ class Broker(Server):
         return True
 
 
+class InfluxDb(Server):
+    """InfluxDB 2 without its pages, with an organisation and a token that may do anything."""
+
+    NAME = "influxdb"
+    ORGANISATION = "fenghuo"
+    QUIET = ("--reporting-disabled", "--ui-disabled")
+
+    @property
+    def where(self) -> str:
+        """As settings name it."""
+        return f"{self.url}, organisation {self.ORGANISATION}, token_file {self.token_file}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def token_file(self) -> Path:
+        return self.folder / "token"
+
+    @property
+    def token(self) -> str:
+        """There once it is started."""
+        return self.token_file.read_text("utf-8")
+
+    def prepared(self) -> list[str]:
+        program = influxd()
+        if not self.token_file.exists():
+            write_private(self.token_file, secrets.token_urlsafe(32))
+        places = {name: self.folder / name for name in ("bolt", "sqlite", "engine")}
+        files = [f"--{name}-path={place}" for name, place in places.items()]
+        return [str(program), "run", f"--http-bind-address={self.host}:{self.port}", *files, *self.QUIET]
+
+    def answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health", timeout=5).status_code == httpx.codes.OK and self._set_up()
+        except httpx.TransportError:
+            return False
+
+    def _set_up(self) -> bool:
+        """Whether the organisation and its token are there; makes them."""
+        place = f"{self.url}/api/v2/setup"
+        if not httpx.get(place, timeout=5).json()["allowed"]:
+            return True
+        first = {"username": DEVELOPER, "org": self.ORGANISATION, "bucket": "first", "token": self.token}
+        return httpx.post(place, json=first, timeout=30).status_code == httpx.codes.CREATED
+
+
 SERVERS: dict[str, Callable[[Path, int], Server]] = {
     Kafka.NAME: lambda folder, _: Kafka(folder),
     Postgres.NAME: lambda folder, _: Postgres(folder),
     Broker.NAME: lambda folder, slots: Broker(folder, slots=slots),
+    InfluxDb.NAME: lambda folder, _: InfluxDb(folder),
 }
 """By name: made in a folder, for so many slots."""
 

@@ -53,6 +53,13 @@ def load(file: Path, name: str = "1") -> tuple[Settings, Cluster]:
     return chosen, chosen.cluster
 
 
+def check_metrics(place: str, example: str) -> None:
+    """--metrics of a role; "" is none. A mistake ends the command."""
+    host, _, port = place.rpartition(":")
+    if place and not (host and port.isdigit()):
+        raise typer.BadParameter(f"expected HOST:PORT, such as {example}", param_hint="--metrics")
+
+
 def remember(settings: Settings) -> None:
     """Note them in the data folder, where `fenghuo token` and `fenghuo registry` look for them. Raises OSError."""
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)

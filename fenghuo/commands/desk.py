@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fenghuo.commands.cluster_file import SettingsFile, failed, load
+from fenghuo.commands.cluster_file import SettingsFile, check_metrics, failed, load
 from fenghuo.logs import configure
 from fenghuo.stopping import Stop
 
@@ -21,14 +21,11 @@ def desk(
 
     It ends on SIGTERM. Killed, another takes over within 6 s, and nothing is lost.
     """
-    host, _, port = metrics.rpartition(":")
-    if metrics and not (host and port.isdigit()):
-        raise typer.BadParameter("expected HOST:PORT, such as 127.0.0.1:9101", param_hint="--metrics")
+    check_metrics(metrics, "127.0.0.1:9101")
     settings, cluster = load(file, name)
-    from prometheus_client import CollectorRegistry, start_http_server
-
     from fenghuo import desk as role
     from fenghuo.clock_socket import ClockLost
+    from fenghuo.exposition import expose
     from fenghuo.prepared import TablesOld
     from fenghuo.role import NameTaken, Role
     from fenghuo.topics import TopicsUnfit
@@ -44,10 +41,7 @@ def desk(
             if running is None:
                 return
             try:
-                if metrics:
-                    collected = CollectorRegistry()
-                    collected.register(role.Scrape(lambda: running.said))
-                    start_http_server(int(port), host, collected)
+                expose(metrics, role.Scrape(lambda: running.said))
                 process.stands(kafka=cluster.kafka, metrics=metrics)
                 running.run(stop)
             finally:

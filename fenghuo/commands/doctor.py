@@ -18,7 +18,7 @@ import registry.versions
 from alerting.ladder import Ladder
 from alerting.lifecycle import SYSTEM
 from alerting.words import moment
-from fenghuo import reach, settings, status
+from fenghuo import historian_status, reach, settings, status
 from fenghuo.judge import WALL_STEP
 from ingest import journal
 from registry.clock import DAY, MINUTE, SECOND, SystemClock
@@ -33,6 +33,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 TRIED = 1 << 20
 """Bytes that are written to the desk's database to see whether its disk takes them; then rolled back."""
+
+
+BEHIND = 120.0
+"""Seconds that history may be behind the journal before somebody should look."""
 
 
 class Finding(NamedTuple):
@@ -88,6 +92,7 @@ def examine(chosen: settings.Settings, now: int) -> Iterator[Finding]:
     yield _database(chosen)
     yield _clock(chosen, said, now)
     yield _disk(chosen)
+    yield from _history(chosen, said, now)
     if chosen.refused.exists():
         mistakes = chosen.refused.read_text("utf-8").splitlines()
         first = mistakes[0] if mistakes else "no reason was stored"
@@ -206,6 +211,31 @@ def _disk(chosen: settings.Settings) -> Finding:
         f"; at this rate disk and budget hold {usage.hours:,.0f} h of readings (asked for: {wanted:,.0f} h)"
     )
     return Finding("disk", GOOD if usage.hours >= wanted else DOUBTFUL, text)
+
+
+def _history(chosen: settings.Settings, judge: status.Status | None, now: int) -> Iterator[Finding]:
+    """Each home of history, and how far it is behind the journal."""
+    if not chosen.has_historian:
+        return
+    try:
+        said = historian_status.read(chosen.history_status)
+        age = now - chosen.history_status.stat().st_mtime_ns // 1000
+    except OSError as error:
+        said, why = None, f": {error.strerror}"
+    else:
+        why = f" for {age / SECOND:.0f} s" if age > 10 * SECOND and not chosen.clock else ""
+    if said is None or why:
+        yield Finding("history", BAD, f"the historian has said nothing{why}; is `fenghuo serve` running?")
+        return
+    for name, home in said.homes.items():
+        if home.problem:
+            yield Finding("history", BAD, f"{name} takes nothing: {home.problem}")
+            continue
+        behind = (judge.time - home.time) / SECOND if judge is not None else 0.0
+        text = f"{name} is {max(0.0, behind):,.0f} s behind"
+        if home.lost:
+            text += f"; {home.lost:,} rounds were gone from the journal before it came to them"
+        yield Finding("history", DOUBTFUL if behind > BEHIND or home.lost else GOOD, text)
 
 
 def _rota(compiled: Registry, now: int) -> Finding:

@@ -7,7 +7,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from fenghuo.commands.cluster_file import SettingsFile, failed, load
+from fenghuo.commands.cluster_file import SettingsFile, check_metrics, failed, load
 from fenghuo.logs import configure
 from fenghuo.stopping import Stop
 from fenghuo.supervisor import WATCH, Child
@@ -29,9 +29,7 @@ def evaluate(
 
     A worker that stood still, or could not reach Kafka for 4 s, ends by itself, and is started again.
     """
-    host, _, port = metrics.rpartition(":")
-    if metrics and not (host and port.isdigit()):
-        raise typer.BadParameter("expected HOST:PORT, such as 127.0.0.1:9102", param_hint="--metrics")
+    check_metrics(metrics, "127.0.0.1:9102")
     settings, cluster = load(file, name)
     from fenghuo import topics
     from fenghuo.kafka_watch import KafkaWatch

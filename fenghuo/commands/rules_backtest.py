@@ -36,11 +36,17 @@ def backtest(
         str, typer.Option("--from", help="Time with its zone, such as 2026-11-01T00:00:00+08:00.")
     ] = "",
     end: Annotated[str, typer.Option("--to", help="The same; to the newest if left out.")] = "",
+    history: Annotated[
+        bool, typer.Option("--history", help="Of history, which goes further back than the journal.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Put the journal once more through a rulebook beside the one that was in force, and say what differs.
 
     Example: `fenghuo rules backtest my-rules.yaml --data build/data --from 2026-11-01T00:00:00+08:00`
+
+    History has the readings alone: not what gateways said of themselves, nor when Fenghuo did not listen. All of it is
+    judged under the registry of today.
     """
     new = read_rulebook(rulebook, data)
     times = [_time(begin) if begin else 0, _time(end) if end else FOREVER]
@@ -59,7 +65,9 @@ def backtest(
                 speed = f"{readings / max(stopwatch() - begun, 0.001):,.0f} readings/s"
                 bar.update(task, completed=share, speed=speed)
 
-            report = old_journal.backtest(data / "journal", data / "versions", new, times[0], times[1], told)
+            run = old_journal.backtest_history if history else old_journal.backtest
+            past = data / ("history" if history else "journal")
+            report = run(past, data / "versions", new, times[0], times[1], told)
     except (
         old_journal.CannotBacktest,
         JournalDamaged,

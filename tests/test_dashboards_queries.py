@@ -1,0 +1,472 @@
+"""Every query of every dashboard, run on real data sources as Grafana would: it gives rows, and only a reader's own."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeAlias
+
+import httpx
+import psycopg
+import pytest
+from influxdb_client.client.write_api import SYNCHRONOUS
+from influxdb_client.rest import ApiException
+from prometheus_client import CollectorRegistry, start_http_server
+from psycopg import sql
+
+from alerting.channels import Outcome
+from alerting.sender import Counts
+from console.metrics import Requests
+from console.metrics import Scrape as ApiScrape
+from dashboards.access import READABLE, SCHEMA
+from dashboards.board import Source
+from dashboards.collection import dashboards
+from deploy.dev.services import InfluxDb, Postgres, Server, ServerMissing
+from fenghuo.collect_status import CollectStatus, Metrics, SlotStatus
+from fenghuo.desk import DeskStatus
+from fenghuo.desk import Scrape as DeskScrape
+from fenghuo.evaluate import Scrape as EvaluateScrape
+from fenghuo.status import Latency
+from history.influx_access import Access
+from registry.database import open_database
+from tests import clusters
+from tests.grafana_world import CHEMICALS, NEIGHBOUR, POINTS, SECRETS, World, build
+from tests.servers import new_database, new_organisation, running
+
+pytestmark = [pytest.mark.influxdb, pytest.mark.postgresql]
+
+JURISDICTION = {Source.HISTORY, Source.ALERTS}
+SYSTEM = {Source.ALERTS, Source.SYSTEM}
+
+
+# ---- a real Prometheus, and what it hears ----------------------------------------------------------
+
+
+class Prometheus(Server):
+    """Prometheus that asks one target five times a second."""
+
+    NAME = "prometheus"
+
+    def __init__(self, folder: Path, target: int) -> None:
+        super().__init__(folder)
+        self._target = target
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.where}"
+
+    def prepared(self) -> list[str]:
+        program = shutil.which("prometheus")
+        if program is None:
+            raise ServerMissing("Prometheus is missing; to get it: apt-get install prometheus")
+        targets = [{"targets": [f"127.0.0.1:{self._target}"]}]
+        asked = {"job_name": "fenghuo", "static_configs": targets}
+        content = {
+            "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"},
+            "scrape_configs": [asked],
+        }
+        (self.folder / "prometheus.yml").write_text(json.dumps(content), "utf-8")
+        return [
+            program,
+            f"--config.file={self.folder}/prometheus.yml",
+            f"--storage.tsdb.path={self.folder}/data",
+            f"--web.listen-address={self.where}",
+        ]
+
+    def answers(self) -> bool:
+        """It has heard often enough to tell a rate."""
+        try:
+            said = httpx.get(
+                f"{self.url}/api/v1/query", params={"query": "count_over_time(up[1m])"}, timeout=5
+            )
+        except httpx.TransportError:
+            return False
+        found = said.json()["data"]["result"] if said.status_code == httpx.codes.OK else []
+        return bool(found) and int(found[0]["value"][1]) >= 4
+
+
+def collectors(world: World) -> CollectorRegistry:
+    """What all roles of a cluster say of themselves, by their own collectors."""
+    found = CollectorRegistry()
+    requests = Requests()
+    requests.answered["/api/v1/alerts", "GET", 200] = 7
+    sender = Counts(outcomes={("phone", Outcome.DELIVERED): 3})
+    found.register(ApiScrape(world.database, lambda: None, requests, sender, standstill=lambda: ""))
+    collect = Metrics()
+    collect.newest = CollectStatus(
+        pid=1,
+        number=1,
+        name="a",
+        owner="a",
+        time=world.now,
+        started=world.now,
+        version="v",
+        edition=1,
+        slots={0: SlotStatus(term=1, version="v", connected=True, listening=True, undelivered=0, problem="")},
+        taking_over=[],
+        connected=True,
+        listening=True,
+        messages=10,
+        readings=2000,
+        rounds=10,
+        dead={"json": 2},
+        dropped={},
+        undelivered=0,
+        kafka="",
+        database="",
+        untold=0,
+    )
+    found.register(collect)
+    counts = dict.fromkeys(
+        (
+            "reports",
+            "findings",
+            "rounds",
+            "raised",
+            "ignored",
+            "gaps",
+            "late",
+            "unread",
+            "refused",
+            "waiting",
+        ),
+        3,
+    )
+    latency = Latency(count=5, p50=12.0, p99=80.0, worst=90.0)
+    desk = DeskStatus(
+        pid=1,
+        number=1,
+        name="1",
+        time=world.now,
+        started=world.now,
+        version="v",
+        partitions={0: 4},
+        desk_busy=0,
+        problem="",
+        alert_ms=latency,
+        round_ms=latency,
+        **counts,
+    )
+    found.register(DeskScrape(lambda: desk))
+    shard = SimpleNamespace(offset=1, shard=SimpleNamespace(counts={"readings": 2000}, version="v"))
+    points = SimpleNamespace(shards={0: shard}, sought=0, checkpoints=4, checkpoint_ms=3.0, recovered_ms=9.0)
+    compound = SimpleNamespace(shards={}, sought=0, checkpoints=0)
+    found.register(EvaluateScrape(SimpleNamespace(points=points, compound=compound, rebalances=1)))
+    return found
+
+
+# ---- Grafana's part: variables, macros, and the queries themselves ---------------------------------
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The data sources of one organisation, with its own credentials."""
+
+    role: psycopg.Connection[Any]
+    influx: Access | None
+    bucket: str
+    prometheus: str
+    now: datetime
+
+    def rows(
+        self, target: Mapping[str, Any], chosen: Mapping[str, list[str]], span: timedelta
+    ) -> list[dict[str, Any]]:
+        """What a query gives, a dict for each row; of a Flux query or of Prometheus, for each value."""
+        uid = target["datasource"]["uid"]
+        if uid == Source.ALERTS.uid:
+            return self._sql(target["rawSql"], chosen, span)
+        if uid == Source.HISTORY.uid:
+            return self._flux(target["query"], chosen, span)
+        assert uid == Source.SYSTEM.uid
+        return self._promql(target["expr"], span)
+
+    def _sql(self, text: str, chosen: Mapping[str, list[str]], span: timedelta) -> list[dict[str, Any]]:
+        begin, end = f"'{iso(self.now - span)}'", f"'{iso(self.now)}'"
+        text = replaced(text, chosen)
+        for name, time in (("From", self.now - span), ("To", self.now)):
+            text = text.replace(f"$__unixEpochNano{name}()", f"{round(time.timestamp() * 1e6)}000")
+        text = text.replace("$__timeFrom()", begin).replace("$__timeTo()", end)
+        text = text.replace("$__interval", interval(span))
+        assert "$" not in text, text
+        with self.role.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+            return cursor.execute(text).fetchall()
+
+    def _flux(self, text: str, chosen: Mapping[str, list[str]], span: timedelta) -> list[dict[str, Any]]:
+        assert self.influx is not None
+        values = {
+            "timeRangeStart": iso(self.now - span),
+            "timeRangeStop": iso(self.now),
+            "windowPeriod": interval(span),
+            "defaultBucket": json.dumps(self.bucket),
+        }
+        text = re.sub(r"\bv\.(\w+)", lambda found: values[found[1]], replaced(text, chosen))
+        with self.influx.client(60) as client:
+            tables = client.query_api().query(text)
+        return [record.values for table in tables for record in table.records]
+
+    def _promql(self, text: str, span: timedelta) -> list[dict[str, Any]]:
+        text = text.replace("$__rate_interval", "10s")
+        assert "$" not in text, text
+        asked = {
+            "query": text,
+            "start": self.now.timestamp(),
+            "end": datetime.now(UTC).timestamp() + 1,
+            "step": 1,
+        }
+        said = httpx.get(f"{self.prometheus}/api/v1/query_range", params=asked, timeout=10).json()
+        assert said["status"] == "success", said
+        return [{"metric": one["metric"], "value": one["values"][-1][1]} for one in said["data"]["result"]]
+
+
+def replaced(text: str, chosen: Mapping[str, list[str]]) -> str:
+    """With the values of the variables, as Grafana formats them."""
+
+    def formatted(found: re.Match[str]) -> str:
+        values = chosen[found[1]]
+        match found[2]:
+            case "sqlstring":
+                return ",".join("'" + value.replace("'", "''") + "'" for value in values)
+            case "regex":
+                escaped = [re.sub(r"[\\^$*+?.()|\[\]{}/]", r"\\\g<0>", value) for value in values]
+                return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
+            case "raw":
+                return ",".join(values)
+            case other:
+                raise AssertionError(f"no format {other!r} of ${found[1]}")
+
+    return re.sub(r"\$\{(\w+):(\w+)\}", formatted, text)
+
+
+def iso(time: datetime) -> str:
+    return time.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def interval(span: timedelta) -> str:
+    """That of a chart of 500 pixels."""
+    return f"{max(1, int(span.total_seconds() / 500))}s"
+
+
+def span_of(dashboard: Mapping[str, Any]) -> timedelta:
+    number, unit = re.fullmatch(r"now-(\d+)([hd])", dashboard["time"]["from"]).groups()
+    return timedelta(**{{"h": "hours", "d": "days"}[unit]: int(number)})
+
+
+def choices(dashboard: Mapping[str, Any], reader: Reader) -> dict[str, list[str]]:
+    """What is chosen when the dashboard is opened: the first of each variable, or all."""
+    chosen: dict[str, list[str]] = {}
+    for one in dashboard.get("templating", {}).get("list", []):
+        target = {"datasource": one["datasource"], "rawSql": one["query"]}
+        found = reader.rows(target, chosen, span_of(dashboard))
+        assert found, f"nothing to choose for {one['name']}"
+        values = [str(row.get("__value", next(iter(row.values())))) for row in found]
+        chosen[one["name"]] = values if one["includeAll"] else values[:1]
+    return chosen
+
+
+def shown(panel: Mapping[str, Any], target: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """That the rows are what the panel can show, and say something."""
+    assert rows, "no rows"
+    if target["datasource"]["uid"] == Source.ALERTS.uid:
+        assert any(value not in (None, 0, "") for row in rows for value in list(row.values())), "only zeros"
+        if target["format"] == "time_series":
+            times = [row["time"] for row in rows]
+            assert times == sorted(times)
+            assert all(time.tzinfo for time in times)
+            rest = [value for row in rows for key, value in row.items() if key not in ("time", "metric")]
+            assert all(isinstance(value, int | float) or value is None for value in rest), rest[:5]
+            assert any(rest), "only zeros"
+        elif panel["type"] in ("stat", "bargauge"):
+            assert len(rows) == 1
+            assert all(value for row in rows for value in row.values()), f"a zero in {rows}"
+    if target["datasource"]["uid"] == Source.HISTORY.uid and panel["type"] != "table":
+        assert {"_time", "_value", "_field"} <= set(rows[0])
+        assert not set(rows[0]) - {"_time", "_value", "_field", "result", "table"}, (
+            "labels would be in the names"
+        )
+
+
+# ---- the tests -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def world(
+    postgres: Postgres, influxdb: InfluxDb, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    with new_database(postgres, clusters.upgrade) as url:
+        database = open_database(url)
+        influx = Access(influxdb.url, new_organisation(influxdb), influxdb.token)
+        yield build(database, influx, tmp_path_factory.mktemp("world"))
+        database.dispose()
+
+
+@pytest.fixture(scope="module")
+def prometheus(world: World) -> Iterator[str]:
+    server, thread = start_http_server(0, "127.0.0.1", collectors(world))
+    with running(lambda folder: Prometheus(folder, server.server_port)) as asked:
+        yield asked.url
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+Read = Callable[[str], Reader]
+
+
+@pytest.fixture(scope="module")
+def read(world: World) -> Iterator[Read]:
+    """A reader of each jurisdiction, by its id, without metrics."""
+    opened: dict[str, Reader] = {}
+
+    def reader(id: str) -> Reader:
+        if id not in opened:
+            whose = world.whom[id]
+            influx = None
+            if whose.cell:
+                token = whose.token_file(world.secrets).read_text("utf-8")
+                influx = replace(world.influx, token=token)
+            url = world.database.url
+            role = psycopg.connect(
+                host=url.host,
+                port=url.port,
+                dbname=url.database,
+                user=whose.role(str(url.database)),
+                password=whose.password_file(world.secrets).read_text("utf-8"),
+                autocommit=True,
+            )
+            now = datetime.fromtimestamp(world.now / 1e6, UTC)
+            opened[id] = Reader(role, influx, world.influx.bucket(whose.cell), "", now)
+        return opened[id]
+
+    yield reader
+    for one in opened.values():
+        one.role.close()
+
+
+@pytest.mark.parametrize("whose", ["donghai", "system"])
+def test_every_query_of_every_dashboard_gives_rows(
+    whose: str, world: World, read: Read, request: pytest.FixtureRequest
+) -> None:
+    reader = read(whose)
+    sources = JURISDICTION
+    if whose == "system":
+        sources, reader = SYSTEM, replace(reader, prometheus=request.getfixturevalue("prometheus"))
+    faults, count = [], 0
+    for dashboard in dashboards("https://fenghuo.example/{id}", sources):
+        chosen, span = choices(dashboard, reader), span_of(dashboard)
+        marks = dashboard.get("annotations", {}).get("list", [])
+        for one in marks:
+            one |= {"title": one["name"], "type": "table", "targets": [one | one["target"]]}
+        for panel in [*dashboard["panels"], *marks]:
+            found = {}
+            for target in panel["targets"]:
+                count += 1
+                try:
+                    found[target["datasource"]["uid"]] = rows = reader.rows(target, chosen, span)
+                    shown(panel, target, rows)
+                except (psycopg.Error, ApiException, AssertionError) as error:
+                    faults.append(f"{dashboard['uid']}, {panel['title']}: {type(error).__name__} {error}")
+            if panel.get("transformations"):
+                common = [{row["point"] for row in rows} for rows in found.values()]
+                assert set.intersection(*common), f"{panel['title']}: nothing in common"
+    assert not faults, "\n".join(faults)
+    assert count >= (20 if whose == "system" else 60)
+
+
+# ---- nobody reads a neighbour's --------------------------------------------------------------------
+
+
+Role: TypeAlias = psycopg.Connection[Any]
+
+
+def select(role: Role, what: str, view: str, where: str = "true") -> list[Any]:
+    """The first column of what a role reads of a view, or of a table of another schema ("public.alerts")."""
+    schema, _, name = view.rpartition(".")
+    asked = sql.SQL("SELECT {} FROM {} AS v WHERE {}").format(
+        sql.SQL(what), sql.Identifier(schema or SCHEMA, name), sql.SQL(where)
+    )
+    return [row[0] for row in role.execute(asked)]
+
+
+def test_a_role_sees_the_rows_of_its_own_cells(world: World, read: Read) -> None:
+    own = {
+        "donghai": ({"donghai", "gangkou"}, {code for code in POINTS if code != NEIGHBOUR}),
+        "beishan": ({"beishan"}, {NEIGHBOUR}),
+        "system": ({"haizhou", "donghai", "gangkou", "beishan"}, set(POINTS)),
+    }
+    for id, (its_cells, codes) in own.items():
+        role = read(id).role
+        everything = {""} if id == "system" else set()
+        assert set(select(role, "id", "cells")) == its_cells
+        assert set(select(role, "code", "enterprises")) == codes
+        for view in ("units", "points"):
+            assert set(select(role, "enterprise", view)) == codes
+        for view in ("alerts", "findings", "steps"):
+            assert set(select(role, "enterprise", view)) == codes | {
+                ""
+            }  # what concerns a cell has no enterprise
+            assert set(select(role, "cell", view)) - everything <= its_cells
+        assert ("system" in select(role, "subject", "alerts")) == (id == "system")
+
+
+def test_a_role_reads_no_table_no_number_and_no_note(world: World, read: Read) -> None:
+    role = read("donghai").role
+    schemas = f"schemaname IN ('public', '{SCHEMA}')"
+    tables = select(role, "schemaname || '.' || tablename", "pg_catalog.pg_tables", schemas)
+    assert {"public.alerts", "public.outbox", "public.tokens", "public.records"} < set(tables)
+    views = select(role, "viewname", "pg_catalog.pg_views", f"schemaname = '{SCHEMA}'")
+    assert set(READABLE) < set(views)
+    for table in [*tables, *(f"{SCHEMA}.{view}" for view in views if view not in READABLE)]:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            select(role, "count(*)", table)
+    for view in READABLE:
+        [text] = select(role, "string_agg(v::text, '')", view)
+        assert text
+        assert not [secret for secret in SECRETS if secret in text]
+        with pytest.raises(psycopg.Error):
+            role.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(SCHEMA, view)))
+    assert {"李明", "王芳"} <= set(select(role, "holder", "alerts"))
+
+
+def test_a_role_cannot_become_another_or_look_past_the_views(world: World, read: Read) -> None:
+    role = read("beishan").role
+    neighbour = world.whom["donghai"].role(str(world.database.url.database))
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        role.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(neighbour)))
+    role.execute("SET default_transaction_read_only = off")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        role.execute(f"CREATE VIEW {SCHEMA}.more AS SELECT 1")
+    told: list[str] = []
+    role.add_notice_handler(lambda notice: told.append(str(notice.message_primary)))
+    role.execute(
+        "CREATE FUNCTION pg_temp.leak(text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 "
+        "AS $f$ BEGIN RAISE NOTICE '%', $1; RETURN true; END $f$"
+    )
+    for view, name in (("alerts", "enterprise"), ("points", "enterprise"), ("enterprises", "code")):
+        select(role, "*", view, f"pg_temp.leak({name})")
+    assert NEIGHBOUR in told
+    assert CHEMICALS not in told, "a condition of the reader's saw rows before the view's"
+
+
+def test_a_token_reads_its_own_buckets_only(read: Read) -> None:
+    influx = read("donghai").influx
+    assert influx is not None
+    with influx.client(30) as client:
+
+        def count(cell: str, of: str) -> int:
+            asked = f'from(bucket: "{influx.bucket(cell, of)}") |> range(start: -1d) |> limit(n: 1)'
+            return len(client.query_api().query(asked))
+
+        for of in ("", "-1m", "-1h"):
+            assert count("donghai", of)
+            with pytest.raises(ApiException, match="could not find bucket"):
+                count("beishan", of)
+        found = client.buckets_api().find_buckets(limit=100).buckets
+        assert {bucket.name for bucket in found} == {
+            influx.bucket("donghai", of) for of in ("", "-1m", "-1h")
+        }
+        with pytest.raises(ApiException):
+            client.write_api(write_options=SYNCHRONOUS).write(influx.bucket("donghai"), record="x y=1")
