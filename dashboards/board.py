@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from string import ascii_uppercase
 
 from grafana_foundation_sdk.builders import bargauge, common, stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.builders import dashboard as build
@@ -15,6 +16,9 @@ from dashboards.pieces import TIERS, filled
 
 TAG = "fenghuo"
 """Marks our dashboards, and begins the uid of all that is ours."""
+
+NAME = "烽火 · Fenghuo"
+"""Of the folder, and of the menu by which one goes from one dashboard to another."""
 
 WIDTH = 24
 """Columns of Grafana's grid."""
@@ -243,7 +247,7 @@ class Board:
         self._sources = frozenset(sources)
         self._x = self._y = self._height = self._panels = 0
         others = (
-            build.DashboardLink("烽火 · Fenghuo")
+            build.DashboardLink(NAME)
             .type(model.DashboardLinkType.DASHBOARDS)
             .tags([TAG])
             .as_dropdown(True)
@@ -263,12 +267,24 @@ class Board:
         )
 
     def variable(
-        self, name: str, label: str, sql: str, *, all: bool = False, hidden: bool = False, **given: str
+        self,
+        name: str,
+        label: str,
+        sql: str,
+        *,
+        all: bool = False,
+        every: str = "",
+        hidden: bool = False,
+        **given: str,
     ) -> None:
         """A choice from rows of PostgreSQL with __text and __value, or one column for both.
 
+        Of rows with the same text Grafana shows one only. The menu brings what is chosen to other dashboards by the
+        variable's name: where the same name is used again, it is of the same kind.
+
         Args:
-            all: several can be chosen, and at first all are. hidden: all are, and nobody sees it.
+            all: several can be chosen, and at first all are. every: what stands for all of them, as it is, in
+                place of a list of them. hidden: nobody sees it.
             given: see ``filled``.
         """
         variable = (
@@ -276,13 +292,15 @@ class Board:
             .label(label)
             .query(filled(sql, given))
             .datasource(Source.ALERTS.ref)
-            .refresh(model.VariableRefresh.ON_DASHBOARD_LOAD)
+            .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)  # and each time the dashboard asks anew
             .sort(model.VariableSort.DISABLED)
-            .include_all(all or hidden)
-            .multi(all or hidden)
+            .include_all(all)
+            .multi(all)
             .hide(model.VariableHide.HIDE_VARIABLE if hidden else model.VariableHide.DONT_HIDE)
         )
-        if all or hidden:
+        if every:
+            variable.all_value(every)
+        if all:
             variable.current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
         self._dashboard.with_variable(variable)
 
@@ -324,7 +342,7 @@ class Board:
         built.id_val = self._panels
         built.title, built.description = title, description
         built.datasource = asked.pop().ref if len(asked) == 1 else MIXED
-        built.targets = [query.named(ref).build() for query, ref in zip(queries, "ABCDEFGH", strict=False)]
+        built.targets = [query.named(ascii_uppercase[n]).build() for n, query in enumerate(queries)]
         built.grid_pos = model.GridPos(x=self._x, y=self._y, w=width, h=height)
         custom = (
             built.field_config.defaults.custom if built.field_config and built.field_config.defaults else None

@@ -26,7 +26,7 @@ _BOTH = {Source.HISTORY, Source.ALERTS}
 BOARDS = (
     (control_room.board, _BOTH),
     (duty_officer.board, {Source.ALERTS}),
-    (enterprise.board, _BOTH),
+    (enterprise.board, {Source.ALERTS}),
     (mine.board, _BOTH),
     (pipeline.board, _BOTH),
     (performance.board, {Source.ALERTS}),

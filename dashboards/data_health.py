@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 
 from dashboards import parts
-from dashboards.board import Board, Look, Source, course, flux, list_, numbers, promql, rows, series
+from dashboards.board import Board, Look, Query, Source, course, flux, list_, numbers, promql, rows, series
 
 FAULTS = "'silent', 'bad_quality', 'stuck', 'range', 'disagreement', 'clock', 'gateway.offline'"
 """Rules that say that a value is not to be trusted, or is not there."""
+
+QUALITIES = {1: "不确定 · uncertain", 2: "坏 · bad"}
+"""Of readings that are not good, by number as in InfluxDB."""
 
 
 def board(alert_url: str, sources: Iterable[Source]) -> Board:
@@ -20,7 +23,8 @@ def board(alert_url: str, sources: Iterable[Source]) -> Board:
         refresh="30s",
     )
     parts.choose_cell(health)
-    parts.choose_enterprise(health, all=True)
+    parts.choose_enterprises(health)
+    _choose_heard(health)
     health.add(
         numbers(),
         "现在 · Now",
@@ -69,7 +73,7 @@ def board(alert_url: str, sources: Iterable[Source]) -> Board:
             """,
             faults=FAULTS,
         ),
-        look=Look(fields={**parts.to_alert(alert_url), **parts.TO_ENTERPRISE}),
+        look=Look(fields={**parts.by_id(alert_url), **parts.TO_ENTERPRISE}),
     )
     health.add(
         course(bars=True),
@@ -92,7 +96,7 @@ def board(alert_url: str, sources: Iterable[Source]) -> Board:
             """
             from(bucket: v.defaultBucket)
             |> range(start: v.timeRangeStart, stop: v.timeRangeStop)
-            |> filter(fn: (r) => r._measurement == "readings" and r.enterprise =~ /^${enterprise:regex}$/)
+            |> filter(fn: (r) => r._measurement == "readings" and r.enterprise =~ /^(${heard:raw})$/)
             |> last()
             |> keep(columns: ["enterprise", "_time"])
             |> group(columns: ["enterprise"])
@@ -107,18 +111,8 @@ def board(alert_url: str, sources: Iterable[Source]) -> Board:
     health.add(
         course(bars=True),
         "不良读数 · Readings that are not good",
-        "质量为不确定（1）或坏（2）的读数。 Readings whose quality is uncertain (1) or bad (2).",
-        flux(
-            """
-            from(bucket: v.defaultBucket)
-            |> range(start: v.timeRangeStart, stop: v.timeRangeStop)
-            |> filter(fn: (r) => r._measurement == "quality" and r.enterprise =~ /^${enterprise:regex}$/)
-            |> map(fn: (r) => ({_time: r._time, _value: 1, _field: "质量 · quality " + string(v: r._value)}))
-            |> group(columns: ["_field"])
-            |> aggregateWindow(every: v.windowPeriod, fn: sum, createEmpty: false)
-            |> keep(columns: ["_time", "_value", "_field"])
-            """
-        ),
+        "质量为不确定或坏的读数。 Readings whose quality is uncertain or bad.",
+        *(_count_quality(value, words) for value, words in QUALITIES.items()),
     )
     health.add(
         course(),
@@ -137,3 +131,36 @@ def board(alert_url: str, sources: Iterable[Source]) -> Board:
         promql("60 * sum(rate(fenghuo_desk_unread_total[$__rate_interval]))", "不可读 · unread"),
     )
     return health
+
+
+def _choose_heard(board: Board) -> None:
+    """The codes of the chosen enterprises for Flux, as a regular expression: of all that there are, any."""
+    board.variable(
+        "heard",
+        "heard",
+        """
+        SELECT CASE WHEN bool_and(<below> AND <chosen>) THEN '.*'
+            ELSE coalesce(string_agg(enterprise, '|') FILTER (WHERE <below> AND <chosen>), '') END
+        FROM fenghuo_views.enterprises AS found (enterprise)
+        """,
+        hidden=True,
+    )
+
+
+def _count_quality(value: int, words: str) -> Query:
+    """How many readings of a quality there were: counted series by series, which the storage does, then together."""
+    return flux(
+        """
+        from(bucket: v.defaultBucket)
+        |> range(start: v.timeRangeStart, stop: v.timeRangeStop)
+        |> filter(fn: (r) => r._measurement == "quality" and r.enterprise =~ /^(${heard:raw})$/)
+        |> filter(fn: (r) => r._value == <value>)
+        |> aggregateWindow(every: v.windowPeriod, fn: count, createEmpty: false, timeSrc: "_start")
+        |> group()
+        |> aggregateWindow(every: v.windowPeriod, fn: sum, createEmpty: false)
+        |> map(fn: (r) => ({_time: r._time, _value: r._value, _field: "<words>"}))
+        |> group(columns: ["_field"])
+        """,
+        value=str(value),
+        words=words,
+    )

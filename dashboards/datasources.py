@@ -18,6 +18,11 @@ MARK = "fenghuo"
 what that is, and a secret that is long and random cannot be found from it."""
 
 
+OPEN, IDLE = 4, 2
+"""Connections that Grafana has to PostgreSQL at once, and keeps, for each data source: fewer than its role may have,
+and of all roles fewer than the server has, for the desk needs some too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A data source. secret: its token or password, by the name that Grafana has for it."""
@@ -56,7 +61,13 @@ def history(url: str, organisation: str, bucket: str, token: str) -> Wanted:
 
 def alerts(place: str, database: str, role: str, password: str, sslmode: str) -> Wanted:
     """PostgreSQL. place: HOST:PORT."""
-    asked = {"database": database, "sslmode": sslmode, "postgresVersion": 1500, "maxOpenConns": 10}
+    asked = {
+        "database": database,
+        "sslmode": sslmode,
+        "postgresVersion": 1500,
+        "maxOpenConns": OPEN,
+        "maxIdleConns": IDLE,
+    }
     return Wanted(
         Source.ALERTS,
         {
@@ -75,7 +86,7 @@ def system(url: str) -> Wanted:
 
 
 PLACEHOLDERS = (
-    history("$FENGHUO_INFLUX_URL", "$FENGHUO_INFLUX_ORG", "$FENGHUO_INFLUX_BUCKET", "$FENGHUO_INFLUX_TOKEN"),
+    history("$FENGHUO_INFLUX_URL", "$FENGHUO_INFLUX_ORG", "$FENGHUO_INFLUX_BUCKET", "$FENGHUO_INFLUX_READER"),
     alerts(
         "$FENGHUO_POSTGRES",
         "$FENGHUO_POSTGRES_DATABASE",

@@ -22,18 +22,18 @@ def board(alert_url: str, sources: Iterable[Source]) -> Board:
         refresh="10s",
     )
     parts.choose_cell(duty)
-    parts.choose_enterprise(duty, all=True)
+    parts.choose_enterprises(duty)
     parts.mark_alerts(duty, "here")
     parts.count_alerts(duty, "here", width=12)
     duty.add(
         numbers(),
         "待办 · To be done",
-        "未确认、逾期、状态未知、长时间未结束的警报数。"
-        " Alerts unconfirmed, past a deadline, of unknown state, and confirmed but not over.",
+        "未确认、逾期、状态未知、处理中的警报数。"
+        " Alerts unconfirmed, past a deadline that nobody has made good, of unknown state, and confirmed but not over.",
         rows(
             """
             SELECT count(*) FILTER (WHERE answer = 'unconfirmed') AS "未确认 · Unconfirmed",
-                count(*) FILTER (WHERE <overdue> < now()) AS "逾期 · Overdue",
+                count(missed_since) AS "逾期 · Overdue",
                 count(*) FILTER (WHERE condition = 'unknown') AS "状态未知 · Unknown",
                 count(*) FILTER (WHERE condition = 'active' AND answer <> 'unconfirmed') AS "处理中 · In hand"
             FROM fenghuo_views.alerts WHERE <open> AND <here>
@@ -50,14 +50,14 @@ def board(alert_url: str, sources: Iterable[Source]) -> Board:
             """
             SELECT repeat('　', cardinality(c.path) - 1) || c.name AS "网格 · Cell", <tiers>,
                 count(*) FILTER (WHERE answer = 'unconfirmed') AS "未确认 · Unconfirmed",
-                count(*) FILTER (WHERE <overdue> < now()) AS "逾期 · Overdue"
+                count(missed_since) AS "逾期 · Overdue"
             FROM (
-                SELECT a.*, unnest(own.path) AS within
+                SELECT tier, answer, missed_since, unnest(own.path) AS cell
                 FROM fenghuo_views.alerts AS a JOIN fenghuo_views.cells AS own ON own.id = a.cell
-                WHERE <open> AND (enterprise = '' OR enterprise IN (${enterprise:sqlstring}))
+                WHERE <open> AND (<chosen> OR enterprise = '')
             ) AS a
-            JOIN fenghuo_views.cells AS c ON c.id = within
-            WHERE c.path && ARRAY[${cell:sqlstring}] GROUP BY c.path, c.name ORDER BY c.path
+            JOIN fenghuo_views.cells AS c ON c.id = a.cell
+            WHERE <below> GROUP BY c.path, c.name ORDER BY c.path
             """,
         ),
         look=Look(fields=parts.COLOURS),
@@ -78,16 +78,16 @@ def board(alert_url: str, sources: Iterable[Source]) -> Board:
     duty.add(
         list_(),
         "逾期 · Overdue",
-        "已过确认、处置或结束时限的警报。 Alerts past a deadline: to confirm, to act, or to be over.",
+        "错过确认、处置或结束时限后仍未补上的警报，最早错过的在前。"
+        " Alerts whose deadline to confirm, to act or to be over was missed and not made good, the longest first.",
         rows(
             """
-            SELECT tier AS "级别 · Tier", extract(epoch FROM <overdue> - now())::float8 AS "剩余 · Left",
-                CASE <overdue> WHEN confirm_due THEN '确认 · confirm' WHEN action_due THEN '处置 · act'
-                ELSE '结束 · be over' END AS "时限 · To",
+            SELECT tier AS "级别 · Tier", extract(epoch FROM missed_since - now())::float8 AS "剩余 · Left",
+                missed AS "时限 · Deadline",
                 enterprise_name AS "企业 · Enterprise", subject_name AS "对象 · Subject", words AS "事由 · What",
                 answer AS "答复 · Answer", holder AS "负责人 · Holder", enterprise AS code, id
-            FROM fenghuo_views.alerts WHERE <open> AND <overdue> < now() AND <here>
-            ORDER BY <overdue>
+            FROM fenghuo_views.alerts WHERE <open> AND missed_since IS NOT NULL AND <here>
+            ORDER BY missed_since
             """
         ),
         look=Look(
@@ -95,6 +95,7 @@ def board(alert_url: str, sources: Iterable[Source]) -> Board:
                 **parts.TIER,
                 **parts.STATE,
                 **parts.LEFT,
+                "时限 · Deadline": coloured(names(EVENTS)),
                 **parts.to_alert(alert_url),
                 **parts.TO_ENTERPRISE,
             }

@@ -1,12 +1,12 @@
 """Enterprise detail: everything of one enterprise, now and before."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from dashboards import parts
 from dashboards.board import Board, Look, Source, course, flux, list_, rows
 
 
-def board(alert_url: str, sources: Iterable[Source]) -> Board:
+def board(alert_url: str, sources: Collection[Source]) -> Board:
     one = Board(
         "enterprise",
         "企业详情 · Enterprise detail",
@@ -17,7 +17,8 @@ def board(alert_url: str, sources: Iterable[Source]) -> Board:
     )
     parts.choose_cell(one)
     parts.choose_enterprise(one)
-    parts.choose_points(one, "point", "测点 · Points")
+    if Source.HISTORY in sources:
+        parts.choose_points(one, "point", "测点 · Points")
     parts.mark_alerts(one, "one")
     parts.count_alerts(one, "one")
     parts.list_alerts(one, alert_url, "one", height=8)
@@ -61,7 +62,7 @@ def board(alert_url: str, sources: Iterable[Source]) -> Board:
             FROM fenghuo_views.findings WHERE <going_on> AND <one> ORDER BY tier DESC NULLS LAST, since DESC LIMIT 500
             """
         ),
-        look=Look(fields={**parts.TIER, **parts.to_alert(alert_url)}),
+        look=Look(fields={**parts.TIER, **parts.by_id(alert_url)}),
         width=24,
     )
     parts.past_alerts(one, alert_url, "one")

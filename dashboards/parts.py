@@ -24,7 +24,7 @@ from dashboards.board import (
     states,
     tier_names,
 )
-from dashboards.pieces import PIECES, TIERS, filled
+from dashboards.pieces import EVERY, PIECES, TIERS, filled
 
 
 def said(key: str) -> str:
@@ -58,7 +58,7 @@ LEFT: Mapping[str, Override] = {
         **COLOURED,
     }
 }
-"""Seconds that are left: red once they are over."""
+"""Seconds that are left: below 0, and red, since a deadline was missed."""
 
 COLOURS: Mapping[str, Override] = {
     f"{name}级": {"color": {"mode": "fixed", "fixedColor": color}} for name, color in TIERS.values()
@@ -71,10 +71,15 @@ def link(url: str, title: str) -> Override:
     return {"links": [{"title": title, "url": url, "targetBlank": True}]}
 
 
+def by_id(alert_url: str) -> Mapping[str, Override]:
+    """The column that leads to an alert, of a table where not every row has one. alert_url: with {id}."""
+    return {"id": link(alert_url.replace("{id}", "${__data.fields.id}"), "打开警报 · Open the alert")}
+
+
 def to_alert(alert_url: str) -> Mapping[str, Override]:
-    """The columns that lead to an alert, of a table that has its id. alert_url: with {id}."""
-    lead = link(alert_url.replace("{id}", "${__data.fields.id}"), "打开警报 · Open the alert")
-    return {"对象 · Subject": lead, "id": lead}
+    """The columns that lead to an alert, of a table that has its id in every row."""
+    lead = by_id(alert_url)
+    return {"对象 · Subject": lead["id"], **lead}
 
 
 TO_ENTERPRISE: Mapping[str, Override] = {
@@ -91,27 +96,29 @@ def choose_cell(board: Board) -> None:
     board.variable(
         "cell",
         "网格 · Cell",
-        "SELECT name || ' (' || level || ')' AS __text, id AS __value FROM fenghuo_views.cells ORDER BY path",
+        "SELECT name || ' (' || id || ')' AS __text, id AS __value FROM fenghuo_views.cells ORDER BY path",
         all=True,
+        every=EVERY,
     )
 
 
-def choose_enterprise(board: Board, *, all: bool = False, kinds: Sequence[str] = ()) -> None:
-    """An enterprise of the chosen cells, or several; one that has points of these kinds, if any are given."""
+_ENTERPRISES = """
+SELECT name || ' (' || code || ')' AS __text, code AS __value FROM fenghuo_views.enterprises
+WHERE <below> <having> ORDER BY name, code
+"""
+
+
+def choose_enterprise(board: Board, *, kinds: Sequence[str] = ()) -> None:
+    """An enterprise of the chosen cells; one that has points of these kinds, if any are given."""
+    having = "AND code IN (SELECT enterprise FROM fenghuo_views.points WHERE <kinds>)" if kinds else ""
     board.variable(
-        "enterprise",
-        "企业 · Enterprise",
-        """
-        SELECT name AS __text, code AS __value FROM fenghuo_views.enterprises
-        WHERE <below> <having> ORDER BY name, code
-        """,
-        having=filled(
-            "AND code IN (SELECT enterprise FROM fenghuo_views.points WHERE <kinds>)", {"kinds": _of(kinds)}
-        )
-        if kinds
-        else "",
-        all=all,
+        "enterprise", "企业 · Enterprise", _ENTERPRISES, having=filled(having, {"kinds": _of(kinds)})
     )
+
+
+def choose_enterprises(board: Board) -> None:
+    """Enterprises of the chosen cells, at first all."""
+    board.variable("enterprises", "企业 · Enterprises", _ENTERPRISES, having="", all=True, every=EVERY)
 
 
 def choose_points(board: Board, name: str, label: str, *kinds: str, hidden: bool = False) -> None:
@@ -166,11 +173,12 @@ def list_alerts(board: Board, alert_url: str, where: str, *, width: int = 24, he
     board.add(
         list_(),
         "未关闭警报 · Open alerts",
-        "剩余：距确认时限；红色为逾期。点对象打开警报。"
-        " Left: until the confirm deadline, red once it is over. The subject leads to the alert.",
+        "剩余：距确认时限；红色为自错过时限以来。点对象打开警报。"
+        " Left: until the confirm deadline; red: since a deadline was missed. The subject leads to the alert.",
         rows(
             """
-            SELECT tier AS "级别 · Tier", extract(epoch FROM confirm_due - now())::float8 AS "剩余 · Left",
+            SELECT tier AS "级别 · Tier",
+                extract(epoch FROM coalesce(missed_since, confirm_due) - now())::float8 AS "剩余 · Left",
                 enterprise_name AS "企业 · Enterprise", subject_name AS "对象 · Subject", words AS "事由 · What",
                 round(value::numeric, 3)::float8 AS "值 · Value", engineering_unit AS "单位 · Unit",
                 condition AS "状态 · Condition", answer AS "答复 · Answer", holder AS "负责人 · Holder",
@@ -272,7 +280,7 @@ def limits(points: str) -> Query:
         SELECT at AS time, level || ' ' || value AS metric, value FROM (
             SELECT DISTINCT level, value FROM fenghuo_views.points,
             LATERAL (VALUES ('HH', hh), ('H', h), ('L', l), ('LL', ll)) AS found (level, value)
-            WHERE <one> AND id IN (${<points>:sqlstring}) AND value IS NOT NULL
+            WHERE <one> AND id = ANY(ARRAY[${<points>:sqlstring}]::text[]) AND value IS NOT NULL
         ) AS limits, unnest(ARRAY[$__timeFrom()::timestamptz, $__timeTo()::timestamptz]) AS at
         ORDER BY at, level
         """,
@@ -327,7 +335,7 @@ def live_values(board: Board, points: str = "point", *, width: int = 12, height:
             FROM fenghuo_views.points LEFT JOIN (
                 SELECT subject, max(tier) AS worst FROM fenghuo_views.alerts WHERE <open> AND <one> GROUP BY subject
             ) AS alerts ON subject = 'point:' || id
-            WHERE <one> AND id IN (${<points>:sqlstring}) ORDER BY id
+            WHERE <one> AND id = ANY(ARRAY[${<points>:sqlstring}]::text[]) ORDER BY id
             """,
             points=points,
         ),

@@ -4,9 +4,14 @@ from collections.abc import Iterable
 
 from dashboards import parts
 from dashboards.board import Board, Look, Source, bars, course, list_, numbers, rows, series
+from dashboards.pieces import filled
 
 BUSY = ((None, "green"), (1, "yellow"), (2, "orange"), (10, "red"))
 """Alarms in 10 minutes for one operator: 1 acceptable, 2 the most that is manageable, above 10 a flood (ISA-18.2)."""
+
+OPERATORS = filled(
+    "SELECT count(*) FROM fenghuo_views.enterprises AS found (enterprise) WHERE <below> AND <chosen>", {}
+)
 
 
 def board(alert_url: str, sources: Iterable[Source]) -> Board:
@@ -20,7 +25,7 @@ def board(alert_url: str, sources: Iterable[Source]) -> Board:
         refresh="5m",
     )
     parts.choose_cell(load)
-    parts.choose_enterprise(load, all=True)
+    parts.choose_enterprises(load)
     load.add(
         numbers(),
         "每位操作员每十分钟 · Per operator in 10 minutes",
@@ -28,15 +33,15 @@ def board(alert_url: str, sources: Iterable[Source]) -> Board:
         " A mean of 1 is acceptable, 2 the most; above 10 is a flood. An enterprise counts as one operator.",
         rows(
             """
-            SELECT coalesce(sum(n), 0)::float8 / greatest(1, (
-                    SELECT count(*) FROM fenghuo_views.enterprises WHERE code IN (${enterprise:sqlstring})
-                ) * extract(epoch FROM $__timeTo()::timestamptz - $__timeFrom()::timestamptz)::float8 / 600)
+            SELECT coalesce(sum(n), 0)::float8 / greatest(1, (<operators>)
+                    * extract(epoch FROM $__timeTo()::timestamptz - $__timeFrom()::timestamptz)::float8 / 600)
                 AS "平均 · Mean", coalesce(max(n), 0) AS "最多 · Most"
             FROM (
                 SELECT count(*) AS n FROM fenghuo_views.steps WHERE <rings>
                 GROUP BY enterprise, date_bin('10 minutes', time, 'epoch')
             ) AS slots
-            """
+            """,
+            operators=OPERATORS,
         ),
         look=Look(steps=BUSY, decimals=2),
         width=8,
@@ -83,14 +88,18 @@ def board(alert_url: str, sources: Iterable[Source]) -> Board:
         "最忙的操作员，和所有操作员的平均。 The busiest operator, and the mean of all.",
         series(
             """
-            SELECT slot AS time, max(n) AS "最忙 · Busiest", sum(n)::float8 / greatest(1, (
-                    SELECT count(*) FROM fenghuo_views.enterprises WHERE code IN (${enterprise:sqlstring})
-                )) AS "平均 · Mean"
-            FROM (
+            SELECT slot AS time, coalesce(max(n), 0) AS "最忙 · Busiest",
+                coalesce(sum(n), 0)::float8 / greatest(1, (<operators>)) AS "平均 · Mean"
+            FROM generate_series(
+                date_bin('10 minutes', $__timeFrom()::timestamptz, 'epoch'), $__timeTo()::timestamptz, '10 minutes'
+            ) AS slot
+            LEFT JOIN (
                 SELECT date_bin('10 minutes', time, 'epoch') AS slot, count(*) AS n
-                FROM fenghuo_views.steps WHERE <rings> GROUP BY slot, enterprise
-            ) AS slots GROUP BY slot ORDER BY slot
-            """
+                FROM fenghuo_views.steps WHERE <rings> GROUP BY 1, enterprise
+            ) AS slots USING (slot)
+            GROUP BY slot ORDER BY slot
+            """,
+            operators=OPERATORS,
         ),
         width=24,
     )
@@ -182,10 +191,10 @@ def board(alert_url: str, sources: Iterable[Source]) -> Board:
     load.add(
         course(bars=True),
         "每天 · Each day",
-        "每天产生的警报，按级别。 Alerts raised each day, by tier.",
+        "每天（自零时）产生的警报，按级别。 Alerts raised each day, from midnight on, by tier.",
         series(
             """
-            SELECT date_bin('1 day', raised, $__timeFrom()::timestamptz) AS time, <tiers>
+            SELECT raised_day AS time, <tiers>
             FROM fenghuo_views.alerts WHERE <raised_within> AND <here> GROUP BY 1 ORDER BY 1
             """
         ),

@@ -12,14 +12,22 @@ def _within(time: str) -> str:
     return f"{time}_us BETWEEN $__unixEpochNanoFrom() / 1000 AND $__unixEpochNanoTo() / 1000"
 
 
-_BELOW = "cell IN (SELECT id FROM fenghuo_views.cells WHERE path && ARRAY[${cell:sqlstring}])"
-_HERE = f"({_BELOW} OR cell = '') AND (enterprise IN (${{enterprise:sqlstring}}) OR enterprise = '')"
+EVERY = "''"
+"""What stands for "All" among what is chosen: no filter, and not a list of what there is to choose, in which something
+that was removed, moved on or is new would not be. PostgreSQL sees at once that it lets every row through."""
+
+_CELLS = "ARRAY[${cell:sqlstring}]::text[]"  # with its type: it is empty where there is nothing to choose
+_CODES = "ARRAY[${enterprises:sqlstring}]::text[]"
+_UNDER = "cell IN (SELECT id FROM fenghuo_views.cells WHERE path && "
+_BELOW = f"({EVERY} = ANY({_CELLS}) OR {_UNDER}{_CELLS}))"
+_CHOSEN = f"({EVERY} = ANY({_CODES}) OR enterprise = ANY({_CODES}))"
+_HERE = f"({_BELOW} OR cell = '') AND ({_CHOSEN} OR enterprise = '')"
 
 PIECES: Mapping[str, str] = {
     "below": _BELOW,  # in a chosen cell, or below it
-    "here": _HERE,  # of the chosen enterprises; and what concerns a cell, or Fenghuo itself
+    "chosen": _CHOSEN,  # of the chosen enterprises
+    "here": _HERE,  # and in a chosen cell; and what concerns a cell, or Fenghuo itself
     "one": "enterprise = ${enterprise:sqlstring}",  # of the one chosen enterprise
-    "overdue": "least(confirm_due, action_due, return_due)",  # an alert's first deadline; NULL if it has none
     "rings": f"event IN ('begun', 'worsened', 'reopened') AND {_within('time')} AND {_HERE}",  # people are called
     "open": "closed_us = 0",
     "going_on": "phase NOT IN ('ended', 'withdrawn')",  # of findings

@@ -39,6 +39,7 @@ def board(alert_url: str, sources: Iterable[Source]) -> Board:
             end,
             "SELECT <end> FROM fenghuo_views.pipelines WHERE <one> AND id = ${section:sqlstring}",
             end=end,
+            all=True,
             hidden=True,
         )
     for name, (title, kinds, _) in GROUPS.items():

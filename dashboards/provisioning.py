@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from dashboards.board import TAG
+from dashboards.board import NAME, TAG
 from dashboards.collection import dashboards
 from dashboards.datasources import PLACEHOLDERS
 
@@ -37,7 +37,7 @@ def write(folder: Path, alert_url: str) -> list[Path]:
 
 _PROVIDER = {
     "name": TAG,
-    "folder": "烽火 · Fenghuo",
+    "folder": NAME,
     "folderUid": TAG,
     "type": "file",
     "allowUiUpdates": False,

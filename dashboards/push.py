@@ -16,17 +16,18 @@ from grafana_client.client import (
 )
 from niquests.exceptions import RequestException
 
-from dashboards.board import TAG, Source
+from dashboards.board import NAME, TAG, Source
 from dashboards.datasources import Wanted
 from dashboards.jurisdictions import Jurisdiction
-
-FOLDER = "烽火 · Fenghuo"
 
 OLDEST = (9, 4)
 """Grafana's version from which on our dashboards are shown as they are meant."""
 
 PATIENCE = 30.0
 """Seconds for an answer."""
+
+UNTOLD = ("secureJsonData", "type")
+"""Of a data source: what Grafana never tells, and what it tells by a newer name. Our mark stands for both."""
 
 
 class PushFailed(Exception):
@@ -113,10 +114,20 @@ def _organisation(
     if found["name"] != name:
         done["changed"] += 1
         api.organizations.update_organization(id, {"name": name})
-    if all(one["login"] != user for one in api.organizations.organization_user_list(id)):
+    members = api.organizations.organization_user_list(id)
+    we = next((one for one in members if _is(one, user)), None)
+    if we is None:
         done["changed"] += 1
         api.organizations.organization_user_add(id, {"loginOrEmail": user, "role": "Admin"})
+    elif we["role"] != "Admin":
+        done["changed"] += 1
+        api.organizations.organization_user_update(id, we["userId"], "Admin")
     return id
+
+
+def _is(member: Mapping[str, Any], user: str) -> bool:
+    """Whether a member logs in by this name: Grafana takes a login or an e-mail, in large or small letters."""
+    return user.casefold() in (str(member.get(key, "")).casefold() for key in ("login", "email"))
 
 
 def _sources(api: Any, wanted: Sequence[Wanted], done: Counter[str]) -> None:
@@ -127,7 +138,7 @@ def _sources(api: Any, wanted: Sequence[Wanted], done: Counter[str]) -> None:
         if found is None:
             done["made"] += 1
             api.datasource.create_datasource(payload)
-        elif any(found.get(key) != value for key, value in payload.items() if key != "secureJsonData"):
+        elif any(found.get(key) != value for key, value in payload.items() if key not in UNTOLD):
             done["changed"] += 1
             api.datasource.update_datasource_by_uid(one.source.uid, payload)
     for uid in {source.uid for source in Source} - {one.source.uid for one in wanted}:
@@ -140,10 +151,10 @@ def _folder(api: Any, done: Counter[str]) -> None:
     found = _found(api.folder.get_folder, TAG)
     if found is None:
         done["made"] += 1
-        api.folder.create_folder(FOLDER, TAG)
-    elif found["title"] != FOLDER:
+        api.folder.create_folder(NAME, TAG)
+    elif found["title"] != NAME:
         done["changed"] += 1
-        api.folder.update_folder(TAG, FOLDER, overwrite=True)
+        api.folder.update_folder(TAG, NAME, overwrite=True)
 
 
 def _dashboards(api: Any, wanted: Sequence[Mapping[str, Any]], done: Counter[str]) -> None:

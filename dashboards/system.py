@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable
 
+from dashboards import parts
 from dashboards.board import Board, Look, Source, course, numbers, promql
 
 UP = ((None, "red"), (1, "green"))
+DESKS = "count(fenghuo_desk_up == 1) / count(max_over_time(fenghuo_desk_up[1d])) or vector(0)"
+"""A desk that is dead says nothing: it is missed by what it said before."""
 BEHIND = ((None, "green"), (5, "yellow"), (30, "red"))
 
 
@@ -20,10 +23,11 @@ def board(_alert_url: str, sources: Iterable[Source]) -> Board:
     system.add(
         numbers(),
         "在岗 · At work",
-        "1 为正常：判断、值班台、数据库。 1 is well: judging, each desk, its database.",
-        promql("min(fenghuo_cluster_judges)", "判断 · judging"),
-        promql("min(fenghuo_desk_up)", "值班台 · desks"),
-        promql("min(fenghuo_desk_readable)", "数据库 · database"),
+        "1 为正常：判断、值班台（一天内出现过的值班台中在岗的比例）、数据库。"
+        " 1 is well: judging, desks (the share that works, of those heard within a day), their database.",
+        promql("min(fenghuo_cluster_judges) or vector(0)", "判断 · judging"),
+        promql(DESKS, "值班台 · desks"),
+        promql("min(fenghuo_desk_readable) or vector(0)", "数据库 · database"),
         look=Look(steps=UP),
         width=8,
         height=5,
@@ -41,7 +45,7 @@ def board(_alert_url: str, sources: Iterable[Source]) -> Board:
         numbers(),
         "听得到 · Hearing",
         "正在收听的分区数。 Slots whose collector hears the broker.",
-        promql("sum(fenghuo_collect_listening)", "分区 · slots"),
+        promql("sum(fenghuo_collect_listening) or vector(0)", "分区 · slots"),
         width=8,
         height=5,
     )
@@ -97,12 +101,7 @@ def board(_alert_url: str, sources: Iterable[Source]) -> Board:
         "未关闭警报 · Open alerts",
         "全部辖区，按级别。 Of all jurisdictions, by tier.",
         promql("sum by (tier) (max by (tier, condition, answer) (fenghuo_alerts_open))", "{{tier}}级"),
-        look=Look(
-            fields={
-                f"{tier}级": {"color": {"mode": "fixed", "fixedColor": color}}
-                for tier, color in (("I", "red"), ("II", "orange"), ("III", "yellow"), ("IV", "blue"))
-            }
-        ),
+        look=Look(fields=parts.COLOURS),
     )
     system.add(
         course(),

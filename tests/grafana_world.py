@@ -26,8 +26,9 @@ from registry.store import RegistryStore
 from streams.finding import Finding, Phase, Tier, finding_id
 from tests.build import code
 
-CHEMICALS, GAS, MINE, NEIGHBOUR = (code(number) for number in range(1, 5))
-"""Three plants of Donghai, and one of Beishan."""
+CHEMICALS, GAS, MINE, NEIGHBOUR, BARE = (code(number) for number in range(1, 6))
+"""Three plants of Donghai, one of Beishan; and of Donghai another mine, which has the name of the first and hardly an
+instrument. Nanshan has no enterprise."""
 
 SECRETS = ("13900001234", "0532-secret-note")
 """A person's number, and a note with another: never to be read by Grafana."""
@@ -57,6 +58,7 @@ POINTS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         ("P-1", "people_count", ""),
     ),
     NEIGHBOUR: (("TI-9", "temperature", "R9"),),
+    BARE: (("CH4-9", "methane", ""),),
 }
 """Of each enterprise: point, kind, production unit."""
 
@@ -103,11 +105,19 @@ def write_registry(folder: Path) -> None:
         "海州市",
         "city",
         cell("donghai", "东海区", "district", cell("gangkou", "港口镇", "town")),
-        cell("beishan", "北山区", "district"),
+        cell("beishan", "北山区", "district", cell("beigang", "港口镇", "town")),
+        cell("nanshan", "南山区", "district"),
     )
-    slow, quick = {"confirm_within": "2h"}, {"confirm_within": "3min"}
-    named = {CHEMICALS: "安海化工", GAS: "东海燃气", MINE: "港口煤矿", NEIGHBOUR: "北山化工"}
-    places = {CHEMICALS: "gangkou", GAS: "donghai", MINE: "gangkou", NEIGHBOUR: "beishan"}
+    slow = {"confirm_within": "2h"}
+    quick = {"confirm_within": "3min", "action_within": "5min", "again_after": "4min"}
+    named = {
+        CHEMICALS: "安海化工",
+        GAS: "东海燃气",
+        MINE: "港口煤矿",
+        NEIGHBOUR: "北山化工",
+        BARE: "港口煤矿",
+    }
+    places = {CHEMICALS: "gangkou", GAS: "donghai", MINE: "gangkou", NEIGHBOUR: "beishan", BARE: "gangkou"}
     people = {"li": "李明", "wang": "王芳"}
     files: dict[str, Any] = {
         "registry.yaml": {"grid": [grid], "escalation": {"I": slow, "III": quick}},
@@ -164,6 +174,8 @@ def write_readings(registry: Registry, influx: Access, folder: Path, now: int) -
     home.close()
     with influx.client(60) as client:
         for cell in cells(registry, influx.level):
+            if cell == "nanshan":
+                continue
             for roll_up in BY:
                 flux = again(influx, cell, roll_up, begin // HOUR * HOUR, now // HOUR * HOUR)
                 written = client.query_api().query(flux)
@@ -202,19 +214,33 @@ def finding(
 
 
 def write_alerts(desk: Desk, now: int) -> None:
-    """Findings in the order of their arrival, to a desk that turns each time one comes; its last turn is 10 min ago."""
+    """Findings in the order of their arrival, to a desk that turns each time one comes, and once more now."""
     events = sorted(told(now), key=lambda one: one.arrival)
-    for number, one in enumerate(events, 1):
-        desk.round([one], number, one.arrival)
     answered = now - 9 * MINUTE
-    desk.confirm(
-        finding_id("limit.high", CHEMICALS, "point:PI-1101", now - 30 * MINUTE), "li", answered, SECRETS[1]
-    )
-    for enterprise in POINTS:
-        _, tier_two = STORIES[enterprise]
+    before = [one for one in events if one.arrival < answered]
+    for number, one in enumerate(before, 1):
+        desk.round([one], number, one.arrival)
+    for point in ("LATE", "ACTED"):
+        desk.confirm(told_of(point, now), "li", answered, SECRETS[1])
+    for point in ("LASTING", "OVER"):
+        desk.act(told_of(point, now), "li", answered, SECRETS[1])
+    for enterprise, (_, tier_two) in STORIES.items():
         desk.take_over(
             finding_id("rate", enterprise, tier_two, now - 40 * MINUTE), "wang", answered, SECRETS[1]
         )
+    desk.round(events[len(before) :], len(events), now - 2 * MINUTE)
+    desk.confirm(told_of("LATE", now), "li", now - MINUTE, SECRETS[1])
+    desk.act(told_of("ACTED", now), "li", now - MINUTE, SECRETS[1])
+    desk.round([], len(events) + 1, now)
+
+
+def told_of(point: str, now: int) -> str:
+    """The alert of a point that missed its deadline to confirm, half an hour ago.
+
+    LATE was then confirmed, missed the one to act four minutes ago, and was confirmed once more; ACTED too, and was
+    acted. LASTING was acted, and was not over five minutes ago; OVER too, and was soon after. WORSE got worse.
+    """
+    return finding_id("limit.high", CHEMICALS, f"point:{point}", now - 30 * MINUTE)
 
 
 STORIES = {
@@ -223,7 +249,7 @@ STORIES = {
     MINE: ("point:CH4-1", "point:CO-1"),
     NEIGHBOUR: ("point:TI-9", "unit:R9"),
 }
-"""Of each enterprise two subjects of its alerts."""
+"""Two subjects of the alerts of each enterprise that has some."""
 
 
 def told(now: int) -> Iterator[Finding]:
@@ -250,7 +276,12 @@ def told(now: int) -> Iterator[Finding]:
             enterprise, "equipment:V-1", now - HOUR, rule="equipment.overdue", tier=None, name="压力容器"
         )
         yield finding(enterprise, first, now - 2 * HOUR, Phase.ENDED, late=True)
-    yield finding(CHEMICALS, "point:PI-1101", now - 30 * MINUTE)
+    began = now - 30 * MINUTE
+    for point in ("LATE", "ACTED", "LASTING", "OVER", "WORSE"):
+        yield finding(CHEMICALS, f"point:{point}", began)
+    worse = now - 2 * MINUTE
+    yield finding(CHEMICALS, "point:OVER", began, Phase.ENDED, 2, time=now - 3 * MINUTE)
+    yield finding(CHEMICALS, "point:WORSE", began, Phase.WORSENED, 2, time=worse, tier=Tier.II)
     flood = now // (10 * MINUTE) * 10 * MINUTE - 6 * HOUR
     for number in range(14):
         yield finding(CHEMICALS, f"point:F-{number}", flood + number * 20 * SECOND, rule="rate", tier=Tier.IV)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import yaml
 from grafana_foundation_sdk.cog.runtime import register_panelcfg_variant
 from grafana_foundation_sdk.models import bargauge, stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.models import dashboard as model
-from sqlalchemy import insert, make_url
+from sqlalchemy import insert, make_url, text
 from typer.testing import CliRunner
 
 from dashboards import access, datasources, provisioning, push
-from dashboards.board import Source
+from dashboards.board import Board, Source, course, promql
 from dashboards.collection import dashboards, plain
 from dashboards.jurisdictions import SYSTEM, Jurisdiction, jurisdictions
 from dashboards.push import Organisation, PushFailed, Server
@@ -34,6 +35,7 @@ from tests.servers import new_database
 for kind in (bargauge, stat, statetimeline, table, timeseries):
     register_panelcfg_variant(kind.variant_config())
 
+DOCS = Path(__file__).parents[1] / "docs" / "dashboards.md"
 ALERT_URL = "https://fenghuo.example/api/v1/alerts/{id}"
 BOARDS = dashboards(ALERT_URL)
 PANELS = [
@@ -156,6 +158,32 @@ def test_tiers_have_their_colours_and_rows_lead_to_the_alert() -> None:
             ]
 
 
+def test_a_variable_is_the_same_on_all_dashboards_and_links_lead_to_one_that_is_there() -> None:
+    """The menu brings what is chosen on one dashboard to another by the variable's name."""
+    for sources in ({Source.HISTORY, Source.ALERTS}, {Source.ALERTS, Source.SYSTEM}):
+        made = dashboards(ALERT_URL, sources)
+        kinds: dict[str, set[Any]] = {}
+        for board in made:
+            for one in board.get("templating", {}).get("list", []):
+                kind = (one["multi"], one["includeAll"], one.get("allValue", ""), one["hide"])
+                kinds.setdefault(one["name"], set()).add(kind)
+        assert not {name for name, found in kinds.items() if len(found) > 1}
+        led = {uid for text in texts(made) for uid in re.findall(r"/d/([\w-]+)", text)}
+        assert led == {"fenghuo-enterprise"}
+        assert led <= {board["uid"] for board in made}
+        given = {name for text in texts(made) for name in re.findall(r"[?&]var-(\w+)=", text)}
+        assert given <= {name for name, [kind] in kinds.items() if not kind[0]}, "one value for several"
+
+
+def test_a_panel_has_all_its_queries() -> None:
+    board = Board("many", "多 · Many", "多。 Many.", set(Source), span="1h", refresh="5s")
+    board.add(course(), "多 · Many", "多。 Many.", *(promql(f"x{n}", "x") for n in range(12)))
+    [panel] = plain(board.build())["panels"]
+    assert [(target["refId"], target["expr"]) for target in panel["targets"]] == [
+        (letter, f"x{n}") for n, letter in enumerate("ABCDEFGHIJKL")
+    ]
+
+
 def test_what_an_organisation_has_no_source_for_is_left_out() -> None:
     for sources in ({Source.HISTORY, Source.ALERTS}, {Source.ALERTS, Source.SYSTEM}, {Source.ALERTS}):
         made = dashboards(ALERT_URL, sources)
@@ -171,6 +199,16 @@ def test_what_an_organisation_has_no_source_for_is_left_out() -> None:
 
 
 # ---- as files --------------------------------------------------------------------------------------
+
+
+def test_all_that_the_files_want_of_grafanas_environment_is_documented(tmp_path: Path) -> None:
+    wanted = {
+        name
+        for file in provisioning.write(tmp_path, ALERT_URL)
+        for name in re.findall(r"\$(FENGHUO_\w+)", file.read_text("utf-8"))
+    }
+    assert len(wanted) > 10
+    assert wanted == set(re.findall(r"`(FENGHUO_(?!GRAFANA)\w+)`", DOCS.read_text("utf-8")))
 
 
 def test_files_for_provisioning_have_no_secret(tmp_path: Path) -> None:
@@ -226,7 +264,7 @@ def test_the_first_push_makes_all_and_the_second_changes_nothing(server: tuple[S
     done = push.push(to, [wanted(EAST), wanted(WEST), wanted(SYSTEM)])
     assert (done["changed"], done["removed"]) == (0, 0)
     east, west, system = has.org("(east)"), has.org("(west)"), has.org("(system)")
-    assert [len(org.boards) for org in (east, west, system)] == [7, 7, 4]
+    assert [len(org.boards) for org in (east, west, system)] == [7, 7, 5]
     assert east.sources["fenghuo-history"]["jsonData"]["defaultBucket"] == "fenghuo-east"
     assert west.secrets["fenghuo-alerts"] == {"password": "password-west"}
     assert "fenghuo-system" not in east.sources
@@ -234,9 +272,11 @@ def test_the_first_push_makes_all_and_the_second_changes_nothing(server: tuple[S
     assert all(one["meta"]["folderUid"] == "fenghuo" for org in (east, system) for one in org.boards.values())
     assert has.orgs[1].boards == has.orgs[1].sources == {}, "into the organisation of the administrator"
     before, has.asked[:] = has.state(), []
-    assert not push.push(to, [wanted(EAST), wanted(WEST), wanted(SYSTEM)])
-    assert has.changes() == []
-    assert has.state() == before
+    for version in ("9.4.7", "10.4.1", "12.1.0"):
+        has.version = version
+        assert not push.push(to, [wanted(EAST), wanted(WEST), wanted(SYSTEM)])
+        assert has.changes() == []
+        assert has.state() == before
 
 
 def test_what_is_otherwise_is_mended_and_what_is_of_others_is_left(server: tuple[Server, Recorder]) -> None:
@@ -274,11 +314,23 @@ def test_another_administrator_joins_and_an_alike_organisation_is_left(
 ) -> None:
     to, has = server
     push.push(to, [wanted(EAST)])
-    has.org("(east)").users = {"founder": "Admin"}
+    has.org("(east)").users = {2: "Admin"}
     alike = has.make_org(None, {"name": "East office (east)"})["orgId"]
     assert push.push(to, [wanted(EAST)]) == {"changed": 1}
-    assert has.org("· 东区 (east)").users == {"founder": "Admin", ADMIN: "Admin"}
+    assert has.org("· 东区 (east)").users == {2: "Admin", 1: "Admin"}
     assert has.orgs[int(alike)].boards == {}
+
+
+@pytest.mark.parametrize("name", ["Admin", "admin@grafana.example", "ADMIN@grafana.example"])
+def test_the_administrator_is_known_by_login_or_email_and_made_one_again(
+    server: tuple[Server, Recorder], name: str
+) -> None:
+    to, has = replace(server[0], user=name), server[1]
+    push.push(to, [wanted(EAST)])
+    assert not push.push(to, [wanted(EAST)])
+    has.org("(east)").users[1] = "Viewer"
+    assert push.push(to, [wanted(EAST)]) == {"changed": 1}
+    assert has.org("(east)").users == {1: "Admin"}
 
 
 def test_a_refusal_says_in_a_line_what_to_mend(server: tuple[Server, Recorder]) -> None:
@@ -369,6 +421,90 @@ def test_grants_are_repeated_without_effect_and_taken_back(postgres: Postgres, t
 
 
 @pytest.mark.postgresql
+def test_a_role_is_made_once_whatever_the_server_says_of_passwords(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    with new_database(postgres, clusters.upgrade) as url:
+        engine = open_database(url)
+        name = str(engine.url.database)
+        role = EAST.role(name)
+
+        def one(query: str) -> Any:
+            with engine.connect() as connection:
+                return connection.execute(text(query), {"role": role}).scalar_one()
+
+        try:
+            postgres.execute(f"ALTER DATABASE \"{name}\" SET password_encryption = 'md5'")
+            access.grant(engine, [EAST], tmp_path)
+            assert one("SELECT rolpassword FROM pg_authid WHERE rolname = :role").startswith("SCRAM-SHA-256$")
+            assert one("SELECT rolconnlimit FROM pg_roles WHERE rolname = :role") > datasources.OPEN
+            password = EAST.password_file(tmp_path).read_text("utf-8")
+            marked = one("SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = :role")
+            assert marked
+            assert password not in marked
+            postgres.execute(f'ALTER ROLE "{role}" NOLOGIN')  # the administrator shuts it out for a while
+            assert access.grant(engine, [EAST], tmp_path) == []
+            assert not one("SELECT rolcanlogin FROM pg_roles WHERE rolname = :role")
+            EAST.password_file(tmp_path).write_text("too-short")
+            with pytest.raises(access.AccessError, match=r"less than 32 characters: remove the file"):
+                access.grant(engine, [EAST], tmp_path)
+        finally:
+            postgres.execute(f'ALTER DATABASE "{name}" RESET password_encryption')
+            engine.dispose()
+
+
+@pytest.mark.postgresql
+def test_what_only_the_servers_administrator_can_mend_is_said(postgres: Postgres, tmp_path: Path) -> None:
+    postgres.execute("CREATE ROLE owner_of_one LOGIN CREATEROLE PASSWORD 'test-only'")
+    postgres.execute("CREATE DATABASE of_another")
+    postgres.execute("GRANT ALL ON DATABASE of_another TO owner_of_one")
+    administrator = open_database(make_url(postgres.url("of_another")))
+    engine = open_database(
+        make_url(postgres.url("of_another")).set(username="owner_of_one", password="test-only")
+    )
+    try:
+        clusters.upgrade(administrator)
+        with administrator.begin() as connection:
+            connection.execute(text("GRANT ALL ON ALL TABLES IN SCHEMA public TO owner_of_one"))
+            connection.execute(text("GRANT CREATE ON SCHEMA public TO PUBLIC"))  # as up to PostgreSQL 14
+        access.grant(engine, [EAST], tmp_path)
+        found = access.concerns(engine, [EAST])
+        said = [re.search(r"(REVOKE|DO \$\$).*", one)[0] for one in found]
+        assert said[:2] == [
+            'REVOKE TEMPORARY ON DATABASE "of_another" FROM PUBLIC',
+            "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+        ]
+        with administrator.begin() as connection:
+            for statement in said:
+                connection.exec_driver_sql(statement.replace("%", "%%"))
+        with engine.begin() as connection:  # as a desk
+            connection.execute(text("SELECT pg_advisory_xact_lock(1, 0)"))
+        assert access.concerns(engine, [EAST] * 10) == []
+        [many] = access.concerns(engine, [EAST] * 11)
+        assert "11 roles may have 5 connections each, of 100 (max_connections)" in many
+        assert "set it to 105 or more" in many
+    finally:
+        engine.dispose()
+        administrator.dispose()
+
+
+@pytest.mark.postgresql
+def test_the_owner_takes_from_all_what_a_reader_is_not_to_have(postgres: Postgres, tmp_path: Path) -> None:
+    with new_database(postgres, clusters.upgrade) as url:
+        engine = open_database(url)
+        try:
+            with engine.begin() as connection:
+                connection.execute(text("GRANT CREATE ON SCHEMA public TO PUBLIC"))
+                connection.execute(text(f'GRANT TEMPORARY ON DATABASE "{engine.url.database}" TO PUBLIC'))
+                connection.execute(text("GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint) TO PUBLIC"))
+            assert len(access.concerns(engine, [EAST])) == 3
+            access.grant(engine, [EAST], tmp_path)
+            assert access.concerns(engine, [EAST]) == []
+        finally:
+            engine.dispose()
+
+
+@pytest.mark.postgresql
 def test_who_may_not_make_roles_is_told_and_tables_must_be_there(postgres: Postgres, tmp_path: Path) -> None:
     postgres.execute("CREATE ROLE plain LOGIN PASSWORD 'test-only'")
     postgres.execute("CREATE DATABASE of_plain OWNER plain")
@@ -382,6 +518,7 @@ def test_who_may_not_make_roles_is_told_and_tables_must_be_there(postgres: Postg
         clusters.upgrade(engine)
         with pytest.raises(access.AccessError, match=r'ALTER ROLE "plain" CREATEROLE'):
             access.grant(engine, [EAST], tmp_path)
+        assert not EAST.password_file(tmp_path).exists(), "of a password that no role has"
         postgres.execute("ALTER ROLE plain CREATEROLE")
         assert access.grant(engine, [EAST], tmp_path) == ["of_plain_east_grafana"]
         postgres.execute("ALTER ROLE plain NOCREATEROLE")
@@ -439,7 +576,7 @@ def test_from_settings_to_a_grafana(
         assert "influx-district-1.token is not there: `fenghuo history setup SETTINGS` makes it" in said
         (tmp_path / "data/grafana/influx-district-1.token").write_text("a-token\n")
         status, said = run("push", **whole)
-        assert (status, said) == (0, f"2 organisations in {to.url}: 19 made, 0 changed, 0 removed")
+        assert (status, said) == (0, f"2 organisations in {to.url}: 20 made, 0 changed, 0 removed")
         assert run("push", **whole) == (0, f"2 organisations in {to.url}: 0 made, 0 changed, 0 removed")
         district = has.org("(district-1)")
         secrets = (tmp_path / "data/grafana/postgres-district-1.password").read_text("utf-8")

@@ -40,12 +40,15 @@ def grant(file: SettingsFile) -> None:
     try:
         whom = _jurisdictions(_registry(settings, cluster), influx)
         changed = access.grant(engine, whom, settings.data / "grafana")
+        concerns = access.concerns(engine, whom)
     except (access.AccessError, DatabaseError, OSError) as error:
         raise failed(f"{file}: {error}", 1) from error
     finally:
         engine.dispose()
     for role in changed:
         stderr.print(f"role {role}: it can log in now", markup=False)
+    for concern in concerns:
+        stderr.print(f"beware: {concern}", markup=False, soft_wrap=True)
     stderr.print(f"{len(whom)} roles see what they should", markup=False)
 
 
