@@ -17,7 +17,7 @@ from sqlalchemy import (
     Text,
 )
 
-from registry import database
+from registry import migrating
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -157,4 +157,4 @@ tokens = Table(
 
 def upgrade(engine: Engine) -> None:
     """Bring the desk's tables to their newest form; does nothing if they have it. Raises as ``writing``."""
-    database.upgrade(engine, MIGRATIONS)
+    migrating.upgrade(engine, MIGRATIONS)

@@ -39,7 +39,7 @@ from console.models import (
     ValueOut,
     Values,
 )
-from history.reader import Reader
+from history.course import HistoryReader
 from ingest.journal_reader import dead_letter_id, dead_letters
 from ingest.last_values import LastValues, NoLastValues
 from registry.clock import SECOND, Clock
@@ -67,7 +67,7 @@ class Dependencies:
     status: Callable[[], JudgeStatus | None]  # None before the judge has said anything, and in a cluster
     sender: Counts | None = None
     store: RegistryStore | None = None  # the registry's database, where it may be read and edited
-    history: Reader | None = None  # the embedded one, where it is kept
+    history: HistoryReader | None = None  # none is kept
     standstill: Callable[[], str] | None = None  # of a cluster, why nothing is judged; "" if it is
 
 
@@ -347,10 +347,9 @@ def create_app(deps: Dependencies) -> FastAPI:
         app.include_router(
             registry_api.router(deps.store, deps.registry, deps.clock, caller, PREFIX, documented)
         )
-    if deps.history is not None:
-        app.include_router(
-            history_api.router(deps.history, deps.registry, deps.database, caller, PREFIX, documented)
-        )
+    app.include_router(
+        history_api.router(deps.history, deps.registry, deps.database, caller, PREFIX, documented)
+    )
     return app
 
 

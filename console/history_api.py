@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,8 @@ from alerting.alert import Alert
 from console import scope as scopes
 from console.guard import Refused, not_found
 from console.models import NO_NUL, QUALITY, AlertId, Model, TierName, Time, TimeOrNone
-from history.reader import CannotAnswer, Course, Reader
+from history.course import CannotAnswer, Course, HistoryReader
+from history.home import HomeAway
 from ingest.readings import Values
 from registry.clock import HOUR, MINUTE
 from registry.database import reading
@@ -30,16 +31,25 @@ POINTS = 50
 MARKS = 1000
 """Alerts of an enterprise that are looked through for a chart, the newest first."""
 
+OLDEST = 10**14
+"""Seconds and milliseconds of our days are below it, µs above."""
+
 STEP = 10 * MINUTE
 """How much of an export is in memory at a time, µs."""
+
+LOST = "Fenghuo-Lost"
+"""Header of an export that is not whole."""
 
 PARQUET = "application/vnd.apache.parquet"
 
 Code = Annotated[str, InPath(max_length=64)]
 Moment = Annotated[int, Query(ge=0, le=1 << 60, description="µs since 1970-01-01 UTC")]
-Points = Annotated[
-    list[Annotated[str, Field(max_length=128, pattern=NO_NUL)]], Query(min_length=1, max_length=500)
-]
+PointId = Annotated[str, Field(max_length=128, pattern=NO_NUL)]
+Drawn = Annotated[list[PointId], Query(min_length=1, max_length=POINTS)]
+Taken = Annotated[list[PointId], Query(min_length=1, max_length=500)]
+
+
+Answer = TypeVar("Answer")
 
 
 class Caller(Protocol):
@@ -84,11 +94,14 @@ class CoursesOut(Model):
     end: Time
     step: int
     of: str = Field(examples=["minute"])
+    lost: int = Field(
+        description="files of this time that are damaged or missing: the chart has holes, and the log says"
+    )
     points: list[CourseOut]
 
 
 def router(
-    reader: Reader,
+    reader: HistoryReader | None,
     registry: Callable[[], Registry],
     database: Engine,
     caller: Callable[..., Caller],
@@ -110,16 +123,33 @@ def router(
             raise not_found()
         if begin >= end:
             raise Refused(422, "invalid", "begin: expected a time before `end`")
+        if end < OLDEST:
+            raise Refused(
+                422, "invalid", "end: that is long before any reading; expected µs since 1970, of 16 digits"
+            )
         rows = registry().rows[code]
         if unknown := [point for point in points if point not in rows]:
             raise Refused(422, "invalid", f"point: {code} has no {', '.join(unknown[:10])}")
         return rows
 
+    def asked(question: Callable[[HistoryReader], Answer]) -> Answer:
+        """What history answers. Raises Refused."""
+        if reader is None:
+            raise Refused(404, "no_history", "no history is kept here: see `history` in docs/settings.md")
+        try:
+            return question(reader)
+        except FileNotFoundError as error:
+            raise Refused(404, "no_history", "there is no history yet") from error
+        except CannotAnswer as error:
+            raise Refused(503, "too_much", str(error)) from error
+        except HomeAway as error:  # its reason names our servers, and is in the log
+            raise Refused(503, "history_away", "history cannot be read now") from error
+
     @api.get("/enterprises/{code}/history", operation_id="readHistory")
     def read_history(
         code: Code,
         asking: Asking,
-        point: Points,
+        point: Drawn,
         begin: Moment,
         end: Moment,
         width: Annotated[int, Query(ge=1, le=4000, description="pixels of the chart")] = 1000,
@@ -127,24 +157,18 @@ def router(
         """How points went from `begin` to before `end`, in about `width` stretches, each with the least and the
         greatest value in it, so that no peak disappears; and the alerts that were open in that time. History is some
         seconds behind: for now, ask for the values."""
-        if len(point) > POINTS:
-            raise Refused(422, "invalid", f"point: {len(point)} of them; expected {POINTS} at most")
         rows = admit(asking, code, point, begin, end)
         units = registry().points.engineering_unit
         with reading(database) as connection:
             alerts = store.alerts(connection, asking.scope, enterprise=code, raised_before=end, limit=MARKS)
         marks = [alert for alert in alerts if not alert.ended or alert.ended >= begin]
-        try:
-            found = reader.courses(code, point, begin, end, width)
-        except FileNotFoundError as error:
-            raise Refused(404, "no_history", "there is no history yet") from error
-        except CannotAnswer as error:
-            raise Refused(503, "too_much", f"ask for fewer points or a shorter time: {error}") from error
+        found = asked(lambda reader: reader.courses(code, point, begin, end, width))
         return CoursesOut(
             begin=found.begin,
             end=found.end,
             step=found.step,
             of=found.kind,
+            lost=found.lost,
             points=[
                 _out(id, units[rows[id]], course, [one for one in marks if one.subject == f"point:{id}"])
                 for id, course in found.points.items()
@@ -155,28 +179,37 @@ def router(
     def export_readings(
         code: Code,
         asking: Asking,
-        point: Points,
+        point: Taken,
         begin: Moment,
         end: Moment,
         format: Literal["csv", "parquet"] = "csv",
     ) -> Response:
         """All readings of points from `begin` to before `end` as a file: enterprise, point, time and arrival (UTC),
-        value, quality; sorted by point and time within each ten minutes."""
+        value, quality; sorted by point and time within each ten minutes. Where history is in InfluxDB it knows no
+        arrivals. `Fenghuo-Lost` says how many files of that time are damaged or missing; where one is only found to be
+        while it is read, the answer breaks off."""
         admit(asking, code, point, begin, end)
-        try:
-            hours = reader.hours(code, begin, end)
-        except FileNotFoundError as error:
-            raise Refused(404, "no_history", "there is no history yet") from error
+        history, lost, hours = asked(lambda it: (it, it.lost(code, begin, end), it.hours(code, begin, end)))
         spans = (
             (max(begin, start), min(end, start + STEP))
             for hour in hours
             for start in range(hour, hour + HOUR, STEP)
             if start < end and start + STEP > begin
         )
-        tables = (_table(code, reader.readings(code, point, *span)) for span in spans)
+
+        def tables() -> Iterator[pa.Table]:
+            for span in spans:
+                yield _table(code, history.readings(code, point, *span))
+            if history.lost(code, begin, end) > lost:  # what looks whole would not be
+                raise CannotAnswer(
+                    f"{code}: a file was found to be damaged while it was read; to be asked again"
+                )
+
         write, kind = (_csv, "text/csv; charset=utf-8") if format == "csv" else (_parquet, PARQUET)
         named = {"Content-Disposition": f'attachment; filename="{code}-{begin}-{end}.{format}"'}
-        return StreamingResponse(write(tables), media_type=kind, headers=named)
+        if lost:
+            named[LOST] = str(lost)
+        return StreamingResponse(write(tables()), media_type=kind, headers=named)
 
     return api
 

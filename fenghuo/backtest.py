@@ -98,6 +98,7 @@ class Report(msgspec.Struct, frozen=True):
     appears: list[Change]
     disappears: list[Change]
     changes: list[Change]
+    lost: int = 0  # files of history of this time that are damaged or missing
 
 
 @dataclass(slots=True)
@@ -200,7 +201,9 @@ def backtest_history(
         if first is None:
             raise CannotBacktest("history has nothing of this time")
         until = min(end, reached(history)[1])
-        return _through(chain([first], rounds), until, both, compiled, new, progress)
+        report = _through(chain([first], rounds), until, both, compiled, new, progress)
+        lost = sum(reader.lost(code, begin, end) for code in both[0].registry.enterprises)
+        return msgspec.structs.replace(report, lost=lost)
     except FileNotFoundError as error:
         raise CannotBacktest(str(error)) from error
     finally:

@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from sqlalchemy import Engine
 from fenghuo import prepared, status, topics
 from fenghuo.anchor import shared_anchor
 from fenghuo.historian import Versions
+from fenghuo.retry import Retry
 from fenghuo.settings import Cluster, Settings
 from fenghuo.topics import KafkaAway
 from history.chunk import chunk
@@ -54,11 +55,11 @@ GATHER = 1.0
 FULL = 8 << 20
 """Bytes of records that wait for a slot's thread at which no more are taken: Kafka keeps them."""
 
-AGAIN, LONGEST = 1.0, 30.0
-"""Seconds of real time before what could not be done is tried again: at first, and at last; doubled in between."""
-
 HOUSEKEEPING = 0.25
 """Seconds of real time between two commits to Kafka."""
+
+TOLD = 1.0
+"""Seconds of real time between two words on how it is."""
 
 LEAVING = 5.0
 """Seconds that a historian that ends waits for Kafka to let it go."""
@@ -68,6 +69,26 @@ ENDING = 1.0
 
 ASKING = 1.0
 """Seconds for an answer of Kafka that is wanted between two polls."""
+
+COUNTERS = {
+    "readings": "Readings written; what was written twice, twice.",
+    "refused": "Values and qualities that InfluxDB would not take.",
+    "expired": "Lines older than InfluxDB keeps.",
+    "unwritable": "Readings of points that InfluxDB cannot name.",
+    "left_out": "Readings of which it is not known whose they are: no version was read before.",
+    "unread": "Records that could not be read.",
+    "stale": "Records of an owner that had lost the slot.",
+    "lost": "Records that Kafka no longer had when they were wanted.",
+    "away": "Requests that InfluxDB did not answer, or not then.",
+    "missed": "Hours that InfluxDB's tasks have not rolled up.",
+    "rolled_up": "Hours that were rolled up once more.",
+    "not_rolled_up": "Attempts at that which failed.",
+    "forgotten": "Hours that are not rolled up once more, since too many wait.",
+}
+"""What is counted, and what of."""
+
+Whose = Callable[[], Collection[str]]
+"""What says of which enterprises the readings are a slot's."""
 
 CANNOT = (HomeAway, DatabaseError, NoSuchVersion, BrokenVersion, OSError, OperationalError)
 
@@ -92,20 +113,8 @@ class HistorianStatus(msgspec.Struct, frozen=True, kw_only=True):
     time: int
     started: int
     slots: dict[int, SlotStatus]  # that it has just now
-    readings: int  # written; what was written twice, twice
-    refused: int  # values and qualities that InfluxDB would not take
-    expired: int  # lines older than InfluxDB keeps
-    unwritable: int  # readings of points that InfluxDB cannot name
-    left_out: int  # readings of which it is not known whose they are: no version was read before
-    unread: int  # records that could not be read
-    stale: int  # records of an owner that had lost the slot
-    lost: int  # records that Kafka no longer had when they were wanted
-    away: int  # requests that InfluxDB did not answer, or not now
+    counts: dict[str, int]  # COUNTERS says what of
     problem: str  # why it does not work as it should, "" if it does
-
-
-class SlotDied(Exception):
-    """A slot's thread has ended by a mistake of ours: the process has to be begun anew, from what is committed."""
 
 
 class Place(NamedTuple):
@@ -135,10 +144,12 @@ class Slot(threading.Thread):
     Args:
         open_home: raises CANNOT. load: the slot's part of a version. Raises CANNOT.
 
-    ``place``: all before it is stored; None until it has begun. ``counts``: "left_out", "unread", "stale", "lost".
+    ``place``: all before it is stored; None until it has begun. ``counts``: what its home does not count.
     """
 
-    def __init__(self, number: int, open_home: Callable[[], Home], load: Callable[[str], Registry]) -> None:
+    def __init__(
+        self, number: int, open_home: Callable[[Whose], Home], load: Callable[[str], Registry]
+    ) -> None:
         super().__init__(name=f"slot-{number}", daemon=True)
         self.number = number
         self.place: Place | None = None
@@ -154,6 +165,7 @@ class Slot(threading.Thread):
         self._ended = threading.Event()
         self._home: Home | None = None
         self._registry: Registry | None = None
+        self._retry = Retry()
         self._next = -1
         self._term = self._arrived = 0
         self._version = ""
@@ -185,27 +197,37 @@ class Slot(threading.Thread):
         return self.counts[name] + (self._home.counts.get(name, 0) if self._home is not None else 0)
 
     def run(self) -> None:
-        patience = AGAIN
+        """Until it is told to end. Whatever fails holds up this slot only, and is tried again."""
         while not self._ended.is_set():
             try:
                 self._step()
             except CANNOT as error:
-                if not self.problem:
-                    log.error("history_does_not_take", slot=self.number, why=str(error))
-                self.problem = str(error) or type(error).__name__
-                self._ended.wait(patience)
-                patience = min(2 * patience, LONGEST)
+                self._fails(str(error) or type(error).__name__)
+            except Exception as error:
+                log.exception("history_failed", slot=self.number)
+                self._fails(f"{type(error).__name__}: the log says more")  # its own words might hold a secret
             else:
                 if self.problem:
                     log.info("history_takes_again", slot=self.number)
-                self.problem, patience = "", AGAIN
+                self.problem = ""
+                self._retry.done()
         if self._home is not None:
             self._home.close()
+
+    def _fails(self, why: str) -> None:
+        if not self.problem:
+            log.error("history_does_not_take", slot=self.number, why=why)
+        self.problem = why
+        self._retry.wait(self._ended)
+
+    def _own(self) -> Collection[str]:
+        """The enterprises whose readings are this slot's; none while no version is known."""
+        return self._registry.enterprises if self._registry is not None else ()
 
     def _step(self) -> None:
         """Store what has come, then put in force what comes after it. Raises CANNOT: the next step does the same."""
         if self._home is None:
-            self._home = self._open()
+            self._home = self._open(self._own)
         if self._registry is None and self._version:
             self._registry = self._load(self._version)
         is_all = False
@@ -240,8 +262,9 @@ class Slot(threading.Thread):
                 self.counts["lost"] += offset - self._next
                 self._next, self._coming, self._ahead = offset, "", record  # another version may be in force
                 return False
-            self._next = offset + 1
+            self._ahead = record  # should reading it fail
             entry = self._read(record)
+            self._next, self._ahead = offset + 1, None
             if entry is None:
                 continue
             round_ = entry.round
@@ -356,23 +379,22 @@ class ClusterHistorian:
         self.said = self._status()
 
     def run(self, stop: threading.Event) -> None:
-        """Turn until told to stop. Raises SlotDied."""
+        """Turn until told to stop."""
         while not stop.is_set():
             self.turn()
 
     def turn(self) -> None:
-        """Hand out what has arrived, and tell Kafka what is stored. Raises SlotDied."""
+        """Hand out what has arrived, and tell Kafka what is stored."""
         self._hear()
         watch = stopwatch()
         if watch >= self._next_house:
             self._next_house = watch + HOUSEKEEPING
             self._begin()
             self._commit(self._slots)
-            if dead := [one.name for one in self._slots.values() if one.ident and not one.is_alive()]:
-                raise SlotDied(f"{', '.join(dead)} ended; the log says why")
         self._hold()
         if watch >= self._next_status:
-            self._next_status = watch + 1
+            self._next_status = watch + TOLD
+            self._look()
             self._tell()
 
     def close(self) -> None:
@@ -419,11 +441,13 @@ class ClusterHistorian:
 
     def _assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for number in (one.partition for one in partitions):
-            folder = self._folder / f"slot-{number}"
-            open_home = partial(InfluxHome, self._access, folder, self._clock)
-            self._slots[number] = Slot(number, open_home, partial(self._parts.of, number))
+            open_home, load = partial(self._open_home, number), partial(self._parts.of, number)
+            self._slots[number] = Slot(number, open_home, load)
         if partitions:
             log.info("slots_assigned", slots=sorted(self._slots))
+
+    def _open_home(self, slot: int, whose: Whose) -> Home:
+        return InfluxHome(self._access, self._folder / f"slot-{slot}", self._clock, whose=whose)
 
     def _begin(self) -> None:
         """Have new slots begin, once Kafka says from where: without that, nobody knows whose rows come."""
@@ -487,7 +511,7 @@ class ClusterHistorian:
             self._committed(error.args[0], offsets)
 
     def _committed(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
-        """What Kafka has not noted is told to it again."""
+        """What Kafka has not noted is told to it again. If it did not note one of them, we are told that of all."""
         if error is None:
             return
         log.warning("offsets_not_committed", why=error.str())
@@ -500,7 +524,6 @@ class ClusterHistorian:
     def _tell(self) -> None:
         """Status, for others to read; a disk that cannot take it stops nothing else."""
         self._told += 1
-        self._look()
         self.said = self._status()
         try:
             status.write(self._path, self.said)
@@ -508,7 +531,7 @@ class ClusterHistorian:
             log.error("status_not_written", why=str(error))
 
     def _status(self) -> HistorianStatus:
-        mine = self._slots.values()
+        mine = list(self._slots.values())  # of which one that leaves takes some away meanwhile
         return HistorianStatus(
             pid=os.getpid(),
             number=self._told,
@@ -524,7 +547,7 @@ class ClusterHistorian:
                 )
                 for one in mine
             },
-            **{name: self._gone[name] + sum(one.count(name) for one in mine) for name in COUNTERS},
+            counts={name: self._gone[name] + sum(one.count(name) for one in mine) for name in COUNTERS},
             problem=next((one.problem for one in mine if one.problem), self._kafka_fails),
         )
 
@@ -580,7 +603,7 @@ class Scrape(Collector):
     def collect(self) -> Iterator[Metric]:
         said = self._said()
         for name, words in COUNTERS.items():
-            yield CounterMetricFamily(f"fenghuo_historian_{name}", words, value=getattr(said, name))
+            yield CounterMetricFamily(f"fenghuo_historian_{name}", words, value=said.counts[name])
         yield GaugeMetricFamily("fenghuo_historian_up", "1 if it works as it should.", not said.problem)
         lag = GaugeMetricFamily("fenghuo_historian_lag", "Records behind the newest.", labels=["partition"])
         takes = GaugeMetricFamily("fenghuo_historian_takes", "1 if a slot is stored.", labels=["partition"])
@@ -589,16 +612,3 @@ class Scrape(Collector):
             takes.add_metric([str(number)], not one.problem)
         yield lag
         yield takes
-
-
-COUNTERS = {
-    "readings": "Readings written.",
-    "refused": "Values and qualities that InfluxDB would not take.",
-    "expired": "Lines older than InfluxDB keeps.",
-    "unwritable": "Readings of points that InfluxDB cannot name.",
-    "left_out": "Readings before which no registry version was read.",
-    "unread": "Records that could not be read.",
-    "stale": "Records of an owner that had lost the slot.",
-    "lost": "Records that Kafka no longer had when they were wanted.",
-    "away": "Requests that InfluxDB did not answer, or not then.",
-}

@@ -3,8 +3,10 @@
 import asyncio
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
+from confluent_kafka import KafkaException
 
 from alerting import store
 from alerting.desk import DatabaseBusy, DatabaseUnwritable, sources
@@ -12,9 +14,10 @@ from console.api import Dependencies
 from fenghuo import prepared
 from fenghuo.anchor import shared_anchor
 from fenghuo.clock_socket import ControlledClock
+from fenghuo.history_watch import HistoryWatch
 from fenghuo.serving import Serving, serve
 from fenghuo.settings import Cluster, Settings
-from fenghuo.standstill import Standstill
+from fenghuo.standstill import Illness, Standstill
 from fenghuo.stopping import Stop
 from fenghuo.values_keeper import ValuesKeeper
 from fenghuo.version_follower import VersionFollower
@@ -48,20 +51,17 @@ class ClusterServing(Serving):
         self._stands_still = STARTING
         self._slots = {f"slot:{number}" for number in range(cluster.slots)}
         self._unread = False  # the database cannot be asked
+        self._historians: HistoryWatch | None = None
+        if settings.history.influx is not None and not settings.clock:
+            self._historians = HistoryWatch(cluster, stopwatch())
         self._values = ValuesKeeper(cluster, settings.values, lambda: self.registry)
 
     def dependencies(self) -> Dependencies:
         """What the API stands on."""
-        return Dependencies(
-            desk=self.desk,
-            database=self.database,
-            registry=lambda: self.registry,
-            clock=self.clock,
+        return replace(
+            super().dependencies(),
             journal=None,
-            values=self.settings.values,
             status=lambda: None,
-            sender=self.sender.counts,
-            store=self.store,
             standstill=lambda: self._stands_still,
         )
 
@@ -92,6 +92,17 @@ class ClusterServing(Serving):
         self._stands_still = whys[0] if whys else "" if ills["system"].why is not None else STARTING
         self._tell(ills)
 
+    def watch_history(self, watch: float) -> None:
+        """Tell the administrator of slots whose readings no historian takes."""
+        if self._historians is None:
+            return
+        try:
+            why = self._historians.look(watch)
+        except KafkaException as error:
+            log.warning("historians_not_looked_at", why=str(error))  # that Kafka is away is told by others
+            return
+        self._tell({"system": Illness(why)}, "system.history")
+
     def _unheard(self) -> list[str]:
         """Of each slot whose collector does not hear the MQTT broker, why: it has told so, and goes on marking time."""
         with reading(self._own) as connection:
@@ -104,6 +115,8 @@ class ClusterServing(Serving):
 
     def close(self) -> None:
         """Let go of all of it."""
+        if self._historians is not None:
+            self._historians.close()
         self._values.close()
         self._follower.close()
         super().close()

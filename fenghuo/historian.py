@@ -20,25 +20,26 @@ from fenghuo import status
 from fenghuo.anchor import shared_anchor
 from fenghuo.historian_status import HistorianStatus, HomeStatus
 from fenghuo.logs import configure
-from fenghuo.settings import Influx, Settings
+from fenghuo.retry import Retry
+from fenghuo.settings import Influx, Settings, SettingsError
 from fenghuo.stopping import Stop
 from history.catalogue import CatalogueDamaged
 from history.home import Home, HomeAway
 from history.source import chunks, end
 from history.store import Keep, ParquetHome
 from ingest.journal_file import JournalDamaged, JournalUnreadable
-from registry.clock import SystemClock
+from registry.clock import SystemClock, stopwatch
 from registry.model import Registry
 from registry.versions import BrokenVersion, NoSuchVersion
 
 LOOK = 1.0
 """Seconds of real time between two looks into the journal."""
 
-AGAIN = 5.0
-"""Seconds of real time before a home that did not take something, or a journal that cannot be read, is tried again."""
-
 TOLD = 1.0
-"""Seconds of real time between two words on how it is."""
+"""Seconds of real time between two words on how it is, while nothing changes."""
+
+HEED = 0.1
+"""Seconds of real time in which a change is seen, to be told."""
 
 EVERY = 8
 """Chunks that a home is given between two of its own works, while it is behind."""
@@ -46,7 +47,7 @@ EVERY = 8
 SPARE = 8
 """Times the journal's reserve that history leaves free on the disk: it stops long before alerts have to."""
 
-CANNOT_OPEN = (HomeAway, CatalogueDamaged, OSError, OperationalError)
+CANNOT_OPEN = (HomeAway, CatalogueDamaged, SettingsError, OSError, OperationalError)
 CANNOT_READ = (
     HomeAway,
     JournalDamaged,
@@ -72,6 +73,7 @@ class Reading:
     ) -> None:
         self.name = name
         self._open, self._journal, self._load = open_home, journal, load
+        self._retry = Retry()
         self._problem = ""
         self._position = self._time = self._lost = 0
         self._counts: dict[str, int] = {}
@@ -81,6 +83,7 @@ class Reading:
         while not stop.is_set():
             try:
                 home = self._open()
+                self._position = home.position
                 try:
                     self._follow(home, stop)
                 finally:
@@ -89,8 +92,8 @@ class Reading:
                 self._fails(str(error))
             except Exception as error:
                 log.exception("history_failed", home=self.name)
-                self._fails(repr(error))
-            stop.wait(AGAIN)
+                self._fails(f"{type(error).__name__}: the log says more")  # its own words might hold a secret
+            self._retry.wait(stop)
 
     def status(self) -> HomeStatus:
         return HomeStatus(
@@ -108,8 +111,9 @@ class Reading:
             except CANNOT_READ as error:
                 self._fails(str(error))
                 self._relieve(home)
-                stop.wait(AGAIN)
+                self._retry.wait(stop)
             else:
+                self._retry.done()
                 if not more:
                     stop.wait(LOOK)
         try:
@@ -124,28 +128,28 @@ class Reading:
             log.warning("history_not_relieved", home=self.name, why=str(error))
 
     def _read(self, home: Home, stop: threading.Event) -> bool:
-        """Up to the end of the journal as it is now, and some of the home's own works; whether there are more of these.
-
-        Raises CANNOT_READ.
+        """Up to the end of the journal as it is now, then one of the home's own works; whether there may be more of
+        these. Raises CANNOT_READ.
         """
         if (newest := end(self._journal)) < home.taken:
             raise HomeAway(
                 f"the journal ends at {newest}, before what history has ({home.taken}): was it restored from a backup? "
-                "Move the home's data away, or restore them from the same backup"
+                "Stop Fenghuo, move the home's data away or restore them from the same backup, and start it"
             )
         for number, chunk in enumerate(chunks(self._journal, home.taken, self._load)):
-            if (gap := chunk.first - home.taken - 1) > 0 and home.taken:
-                log.error("history_lost", home=self.name, first=home.taken + 1, last=chunk.first - 1)
-                self._lost += gap
+            before = home.taken
             home.append(chunk)
+            if before and (gap := chunk.first - before - 1) > 0:
+                log.error("history_lost", home=self.name, first=before + 1, last=chunk.first - 1)
+                self._lost += gap
             self._time = chunk.time
             self._works(home)
-            if number % EVERY == EVERY - 1:
-                home.maintain()
             if stop.is_set():
                 return False
+            if number % EVERY == EVERY - 1:
+                home.maintain()
         self._works(home)
-        return all(home.maintain() for _ in range(EVERY))
+        return home.maintain()
 
     def _fails(self, why: str) -> None:
         if not self._problem:
@@ -211,17 +215,18 @@ def main(settings_file: Path) -> None:
     threads = [threading.Thread(target=one.run, args=(stop,), name=one.name) for one in readings]
     for thread in threads:
         thread.start()
-    number = 0
+    number, due = 0, 0.0
+    told: dict[str, HomeStatus] = {}
     while not stop.is_set():
-        number += 1
-        said = HistorianStatus(
-            pid=os.getpid(), number=number, homes={one.name: one.status() for one in readings}
-        )
-        try:
-            status.write(settings.history_status, said)
-        except OSError as error:
-            log.error("status_not_written", why=str(error))
-        stop.wait(TOLD)
+        stand = {one.name: one.status() for one in readings}
+        if stand != told or stopwatch() >= due:
+            number, told, due = number + 1, stand, stopwatch() + TOLD
+            said = HistorianStatus(pid=os.getpid(), number=number, homes=stand)
+            try:
+                status.write(settings.history_status, said)
+            except OSError as error:
+                log.error("status_not_written", why=str(error))
+        stop.wait(HEED)
     for thread in threads:
         thread.join()
 

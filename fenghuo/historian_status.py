@@ -1,4 +1,4 @@
-"""What the historian says of itself once a second, in a file for the judge, the serving process and `doctor`."""
+"""What the historian says of itself, once a second and at each change, for the judge, the API and `doctor`."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import msgspec
 class HomeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How a home is. Counts are since the start of the process; times are µs."""
 
-    position: int  # journal offset up to which all is durable in it
+    position: int  # journal offset up to which all is durable in it; 0 until it could be opened
     time: int  # arrival time that it has come to
     problem: str  # why it takes nothing, "" if it does
     lost: int  # offsets that the journal no longer had when they were wanted

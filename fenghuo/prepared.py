@@ -17,10 +17,10 @@ from registry.database import (
     DatabaseBusy,
     DatabaseError,
     DatabaseUnwritable,
-    newest_form,
     open_database,
     reading,
 )
+from registry.migrating import newest_form
 
 LOOK = 0.25
 """Seconds of real time between two looks."""

@@ -14,17 +14,17 @@ import uvicorn
 
 import registry.versions
 from alerting import store
-from alerting.channels import Channel, ChannelSettings, HttpChannel
 from alerting.desk import DatabaseBusy, DatabaseUnwritable, Desk
 from alerting.sender import Sender
 from console.api import Dependencies, create_app
 from fenghuo import historian_status, status
 from fenghuo.anchor import shared_anchor
+from fenghuo.channels import open_channels
 from fenghuo.clock_socket import ClockLost, ControlledClock
 from fenghuo.logs import configure
-from fenghuo.settings import Settings
+from fenghuo.settings import Settings, SettingsError
 from fenghuo.standstill import Illness
-from history.reader import Reader
+from history.course import HistoryReader
 from registry.clock import SECOND, Clock, SystemClock, pause, stopwatch
 from registry.database import STANDING, open_database, reading
 from registry.model import Registry
@@ -71,7 +71,7 @@ class Serving:
         self.registry = registry_in_force
         self.database = open_database(settings.desk_database, thinking=STANDING)
         self.desk = Desk(self.database, self.registry)
-        self._history = Reader(settings.history_folder) if settings.embeds_history else None
+        self._history = self._open_history()
         self._registry_database = open_database(settings.registry_database)
         self.store = RegistryStore(self._registry_database)
         own = open_database(settings.desk_database, thinking=STANDING)
@@ -101,6 +101,25 @@ class Serving:
             store=self.store,
             history=self._history,
         )
+
+    def _open_history(self) -> HistoryReader | None:
+        """The files where they are kept, since they know more; else InfluxDB."""
+        if self.settings.embeds_history:
+            from history.reader import Reader  # it takes a quarter of a second: who needs it not is spared it
+
+            return Reader(self.settings.history_folder)
+        if (influx := self.settings.history.influx) is None:
+            return None
+        try:
+            from history.influx_reader import InfluxReader  # an extra
+
+            return InfluxReader(influx.access, lambda: self.registry, self.clock)
+        except ModuleNotFoundError as error:
+            why = f"{error.name} is missing; to get it: pip install 'fenghuo[influx]'"
+        except SettingsError as error:  # its token cannot be read
+            why = str(error)
+        log.error("history_cannot_be_asked", why=f"history.influx: {why}")  # alerts can
+        return None
 
     def follow_registry(self) -> None:
         """Take over the version that the judge has put in force."""
@@ -208,21 +227,6 @@ class Serving:
         except OSError as error:
             log.error("status_not_read", why=str(error))  # as good as a judge that says nothing
             return None
-
-
-def open_channels(settings: Settings) -> dict[str, Channel]:
-    """The channels that the settings name. Raises ChannelError, which says what is wrong with one."""
-    return {
-        name: HttpChannel.open(
-            ChannelSettings(
-                name=name,
-                base=channel.url,
-                secret_file=str(channel.secret_file or ""),
-                secret_env=channel.secret_env,
-            )
-        )
-        for name, channel in settings.channels.items()
-    }
 
 
 async def serve(serving: Serving, stop: asyncio.Event) -> None:

@@ -55,6 +55,13 @@ def _is_place(text: str) -> bool:
     return bool(place and place.hostname and place.port and place.netloc == text and "@" not in text)
 
 
+def _of_a_header(secret: str, where: str) -> str:
+    """What may stand in a header of HTTP. Raises SettingsError, which does not repeat it."""
+    if not (secret.isascii() and secret.isprintable()):
+        raise SettingsError(f"{where}: expected a line of printable ASCII")
+    return secret
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -171,14 +178,25 @@ class Influx(Strict):
 
     @property
     def access(self) -> "Access":
-        """With the token; that of FENGHUO_INFLUX_TOKEN comes first. Raises OSError. Needs the extra `influx`."""
+        """With the token. Raises SettingsError. Needs the extra `influx`."""
         from history.influx_access import Access
 
-        token = os.environ.get("FENGHUO_INFLUX_TOKEN", "")
-        if not token and self.token_file is not None:
-            token = self.token_file.read_text("utf-8").strip()
-        where = (self.url, self.organisation, token, self.prefix, self.level)
+        where = (self.url, self.organisation, self._token(), self.prefix, self.level)
         return Access(*where, timeout=self.timeout, gzip=self.gzip)
+
+    def _token(self) -> str:
+        """That of FENGHUO_INFLUX_TOKEN comes first. Raises SettingsError."""
+        if said := os.environ.get("FENGHUO_INFLUX_TOKEN", "").strip():
+            return _of_a_header(said, "FENGHUO_INFLUX_TOKEN")
+        if self.token_file is None:
+            raise SettingsError("history.influx.token_file: it is missing, and FENGHUO_INFLUX_TOKEN too")
+        try:  # an editor may have begun it with a byte order mark
+            said = self.token_file.read_text("utf-8-sig", errors="replace").strip()
+        except OSError as error:
+            raise SettingsError(f"history.influx.token_file: {error}") from error
+        if not said:
+            raise SettingsError(f"history.influx.token_file: {self.token_file} is empty")
+        return _of_a_header(said, f"history.influx.token_file: {self.token_file}")
 
 
 class History(Strict):

@@ -206,7 +206,14 @@ def _reading(folder: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
+_MEND = "Stop Fenghuo and restore its folder from a backup, or move it away: history then begins anew"
+
+
 def _open(path: Path) -> sqlite3.Connection:
+    if not path.exists() and any((path.parent / kind).exists() for kind in (READINGS, BY_MINUTE, BY_HOUR)):
+        raise CatalogueDamaged(
+            f"{path}: it is missing, and nothing else says which of the files count. {_MEND}"
+        )
     db = sqlite3.connect(path, timeout=5, isolation_level=None)
     try:
         db.execute("PRAGMA journal_mode = WAL")
@@ -221,6 +228,5 @@ def _open(path: Path) -> sqlite3.Connection:
         raise
     except sqlite3.DatabaseError as error:
         db.close()
-        mend = "Stop Fenghuo and restore its folder from a backup, or move it away: history then begins anew"
-        raise CatalogueDamaged(f"{path}: {error}. {mend}") from error
+        raise CatalogueDamaged(f"{path}: {error}. {_MEND}") from error
     return db

@@ -3,7 +3,7 @@
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 import structlog
-from influxdb_client.client.flux_csv_parser import FluxQueryException
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
 from history.chunk import Chunk
 from history.home import HomeAway
-from history.influx_access import FAILURES, Access, Failure, said
+from history.influx_access import FAILURES, Access, Failure, refuses, said
 from history.influx_notes import Late, Notes, Refusal
-from history.influx_rollup import BY, again
+from history.influx_rollup import BY
+from history.influx_upkeep import Upkeep
 from history.lines import Layout, escaped, lines
 from registry.clock import HOUR, MINUTE, Clock
 from registry.model import Registry
@@ -30,13 +30,6 @@ REQUEST = 4 << 20
 SEARCH = 1_000
 """Requests in which what the server refuses of a chunk is looked for, at most; then it is refused as it is."""
 
-SETTLE = 10 * MINUTE
-"""How long an hour in which something came late waits for more of it, µs, before it is rolled up again."""
-
-QUERY = 300.0
-"""Seconds in which an hour of a cell is to be rolled up."""
-
-_REFUSED = (400, 413, 422)
 _EXPIRED = re.compile(r"dropped (\d+) points outside retention policy")
 _CONFLICT = re.compile(r'input field "(.*)" on measurement "(\w+)" is type .* dropped=(\d+)')
 _LINE = re.compile(rb"((?:\\.|[^\\ ])+ )(.+)( -?\d+\n)", re.DOTALL)
@@ -54,23 +47,35 @@ class InfluxHome:
     Args:
         folder: for its notes.
         clock: by which it knows what comes too late for the roll-ups.
+        whose: enterprises that it is answerable for, as a slot of a cluster, where Kafka has the position; while there
+            are none, nothing is rolled up again. None: all of its cells, and it notes the position.
 
     ``counts``: "readings" (as they came), "values" and "qualities" (fields), "requests", "bytes", "refused" (fields),
-    "expired" (lines older than the bucket keeps), "unwritable" (readings), "away"; hours "rolled_up", "not_rolled_up".
+    "expired" (lines older than the bucket keeps), "unwritable" (readings), "away", and those of Upkeep.
     Raises sqlite3.OperationalError.
     """
 
     name = "influxdb"
 
-    def __init__(self, access: Access, folder: Path, clock: Clock) -> None:
+    def __init__(
+        self,
+        access: Access,
+        folder: Path,
+        clock: Clock,
+        whose: Callable[[], Collection[str]] | None = None,
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._access = access
         self._clock = clock
-        self._notes = Notes(folder / "influx.sqlite", access.place)
-        self._position = self._notes.position
+        self._is_slot = whose is not None
         self._client = access.client()
         self._writer: Any = self._client.write_api(write_options=SYNCHRONOUS)  # its types want no text
+        self._notes = Notes(folder / "influx.sqlite", access.place)  # last: what fails leaves nothing open
+        self._upkeep = Upkeep(access, self._notes, clock, self.counts, whose)
+        self._position = self._notes.position
         self._layout: Layout | None = None
+        self._given: tuple[object, ...] = ()  # the chunk under way
+        self._stored: dict[str, list[Refusal]] = {}  # what was refused of it, by cell, of those that are done
         self._searched = 0
         self._told = 0
 
@@ -85,15 +90,23 @@ class InfluxHome:
     def append(self, chunk: Chunk) -> None:
         """Store a chunk. Raises HomeAway: give it the same again."""
         layout = self._layout_of(chunk)
-        refusals: list[Refusal] = []
         stored = lines(chunk, layout)
+        given = (chunk.first, chunk.last, len(chunk), layout)
+        if self._given != given:
+            self._given, self._stored = given, {}
         self._searched = 0
         for part in stored:
-            for body in _requests(part.body):
-                refusals += self._store(self._access.bucket(part.cell), body)
+            if part.cell not in self._stored:  # else it came before another cell's bucket was missing
+                bucket = self._access.bucket(part.cell)
+                self._stored[part.cell] = [
+                    one for body in _requests(part.body) for one in self._store(bucket, body)
+                ]
+        refusals = [one for found in self._stored.values() for one in found]
         late = self._late(chunk, layout)
-        with _noting():
-            self._notes.put(chunk.last, refusals, late)
+        if refusals or late or not self._is_slot:
+            with _noting():
+                self._upkeep.forgotten(self._notes.put(0 if self._is_slot else chunk.last, refusals, late))
+        self._given, self._stored = (), {}
         self._position = max(self._position, chunk.last)
         self.counts["readings"] += len(chunk)
         self.counts["values"] += sum(part.values for part in stored)
@@ -108,28 +121,9 @@ class InfluxHome:
         """Nothing waits: what was appended is stored."""
 
     def maintain(self) -> bool:
-        """Roll up once more one hour in which something came late; whether one was due. Raises HomeAway.
-
-        What cannot be rolled up waits for its turn again.
-        """
-        late = next(iter(self._notes.late()), None)
-        now = self._clock.now()
-        if late is None or now < late.since + SETTLE:
-            return False
-        try:
-            with self._access.client(QUERY) as client:
-                self._roll_up(client.query_api(), late, now)
-        except (*FAILURES, FluxQueryException) as error:
-            why = self._access.why(error) if isinstance(error, FAILURES) else str(error)
-            log.warning("influx_not_rolled_up", cell=late.cell, hour=late.hour, why=why)
-            self.counts["not_rolled_up"] += 1
-            with _noting():
-                self._notes.wait(late, now)
-        else:
-            self.counts["rolled_up"] += 1
-            with _noting():
-                self._notes.rolled_up(late)
-        return True
+        """A step of the roll-ups' upkeep. Raises HomeAway."""
+        with _noting():
+            return self._upkeep.step(self._layout.cells if self._layout is not None else ())
 
     def relieve(self) -> None:
         """Nothing of ours is in its way."""
@@ -169,7 +163,7 @@ class InfluxHome:
         try:
             self._writer.write(bucket, record=body, write_precision="us")
         except FAILURES as error:
-            if isinstance(error, ApiException) and error.status in _REFUSED:
+            if isinstance(error, ApiException) and refuses(error):
                 return said(error)
             raise self._away(error) from error
         return None
@@ -186,14 +180,7 @@ class InfluxHome:
             where = {"bucket": refusal.bucket, "line": repr(refusal.line[:200])}
             log.error("influx_refused", **where, why=refusal.reason, fields=self.counts["refused"])
 
-    # -- roll-ups ----------------------------------------------------------------------------------
-
-    def _roll_up(self, queries: Any, late: Late, now: int) -> None:
-        """As far as the tasks have come."""
-        for roll_up in BY:
-            stop = min(late.hour + HOUR, roll_up.too_late(now))
-            if stop > late.hour:
-                queries.query(again(self._access, late.cell, roll_up, late.hour, stop))
+    # -- what comes with a chunk -------------------------------------------------------------------
 
     def _layout_of(self, chunk: Chunk) -> Layout:
         registry = chunk.registry

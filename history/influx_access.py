@@ -16,6 +16,8 @@ FAILURES = (ApiException, HTTPError, OSError)
 TESTED = "InfluxDB 2.7.12 with influxdb-client 1.50"
 """What this was tested with."""
 
+_REFUSED = ("invalid", "unprocessable entity", "request too large")
+
 BY_MINUTE, BY_HOUR = "-1m", "-1h"
 """What is added to the name of a cell's bucket for those of its roll-ups."""
 
@@ -74,21 +76,31 @@ class Access:
             return f"{self.url}: {told}: see `history.influx.organisation`"
         if error.status == 404 and "bucket" in told:
             return f"{self.url}: {told}: `fenghuo history setup` makes it"
-        if error.status in (400, 409, 422):
+        if refuses(error) or error.status == 409:
             return f"{self.url} refuses it ({told})"
         if error.status == 429 or (error.status or 0) >= 500:
             return f"{self.url} cannot now ({told})"
         return f"{self.url} does not answer as an InfluxDB 2 does: see `history.influx.url` ({told})"
 
 
+def refuses(error: Failure) -> bool:
+    """Whether InfluxDB itself says that what it was sent is at fault; of a proxy's 400 or 413 nobody knows that."""
+    return isinstance(error, ApiException) and _answer(error)[0] in _REFUSED
+
+
 def said(error: ApiException) -> str:
     """The server's own words, with its status: one line."""
+    return f"{error.status}: {' '.join(_answer(error)[1].split())[:500]}"
+
+
+def _answer(error: ApiException) -> tuple[str, str]:
+    """InfluxDB's own code, "" where somebody else has answered, and what was said."""
     body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
     try:
-        message = json.loads(body)["message"]
+        answer = json.loads(body)
+        return str(answer["code"]), str(answer["message"])
     except (ValueError, KeyError, TypeError):  # a proxy's page, or nothing
-        message = body or error.reason or ""
-    return f"{error.status}: {' '.join(str(message).split())[:500]}"
+        return "", body or error.reason or ""
 
 
 def _silent(error: HTTPError | OSError) -> str:

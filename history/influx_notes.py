@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import structlog
@@ -11,25 +12,29 @@ import structlog
 KEPT = 10_000
 """Refusals that are kept, the newest; all are counted."""
 
-LATE = 10_000
-"""Hours that wait to be rolled up again, at most: a device with a mad clock must not fill the disk."""
+LATE = 100_000
+"""Hours that wait to be rolled up again, at most: a device with a mad clock must not fill the disk. Those of ten cells
+and a year are 87,600."""
 
-HEAD = 1024
-"""Bytes that are kept of a refused line."""
+HEAD, TAIL = 1024, 64
+"""Bytes that are kept of a refused line: its first, and the last, where its time is."""
 
-_FORMAT = 1
+_FORMAT = 2
 _SCHEMA = """
 BEGIN;
-CREATE TABLE position (place TEXT NOT NULL, offset INTEGER NOT NULL, refused INTEGER NOT NULL);
+CREATE TABLE position (
+    place TEXT NOT NULL, offset INTEGER NOT NULL, looked INTEGER NOT NULL, refused INTEGER NOT NULL);
 CREATE TABLE refusal (
     id INTEGER PRIMARY KEY, time INTEGER NOT NULL, bucket TEXT NOT NULL, line BLOB NOT NULL, reason TEXT NOT NULL,
-    fields INTEGER NOT NULL, UNIQUE (bucket, line));
+    fields INTEGER NOT NULL, digest BLOB NOT NULL, UNIQUE (bucket, digest));
 CREATE TABLE late (cell TEXT NOT NULL, hour INTEGER NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (cell, hour));
-INSERT INTO position VALUES ('', 0, 0);
+CREATE INDEX late_by_turn ON late (since, hour, cell);
+INSERT INTO position VALUES ('', 0, 0, 0);
 PRAGMA user_version = {format};
 COMMIT;
 """
-"""One row of ``position``; ``refused`` counts fields, those that are no longer kept too."""
+"""One row of ``position``; ``looked``: see ``Notes.looked``; ``refused`` counts fields, those of refusals that are no
+longer kept too. ``digest``: of the whole line."""
 
 log = structlog.get_logger()
 
@@ -38,7 +43,8 @@ log = structlog.get_logger()
 class Refusal:
     """What the server did not take, and its reason.
 
-    time: when, µs UTC; line: its beginning; fields: how many readings and qualities were in it.
+    time: when, µs UTC; line: of a long one, as it was noted, its beginning and its end; fields: how many readings and
+    qualities were in it.
     """
 
     time: int
@@ -49,10 +55,19 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Late:
-    """An hour of a cell in which something was written after it had been rolled up.
+class Refused:
+    """kept: refusals that are in the notes; fields: readings and qualities that were refused, ever."""
 
-    hour: when it begins; since: when the first of it was written; µs UTC.
+    kept: int
+    fields: int
+    newest: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """An hour of a cell in which something was written after it had been rolled up, or that was not rolled up.
+
+    hour: when it begins; since: when that was noted; µs UTC.
     """
 
     cell: str
@@ -83,11 +98,18 @@ class Notes:
             for rest in ("-wal", "-shm"):
                 path.with_name(path.name + rest).unlink(missing_ok=True)
             self._db = _open(path)
+        try:
+            self._begin(place)
+        except sqlite3.Error:
+            self._db.close()
+            raise
+
+    def _begin(self, place: str) -> None:
         with self._db:
             self._db.execute(
                 "DELETE FROM late WHERE EXISTS (SELECT 1 FROM position WHERE place <> ?)", (place,)
             )
-            change = "UPDATE position SET place = ?, offset = 0 WHERE place <> ?"
+            change = "UPDATE position SET place = ?, offset = 0, looked = 0 WHERE place <> ?"
             self._db.execute(change, (place, place))
 
     @property
@@ -96,34 +118,55 @@ class Notes:
         return int(offset)
 
     @property
-    def refused(self) -> int:
-        """Readings and qualities that were refused, ever."""
-        [(count,)] = self._db.execute("SELECT refused FROM position")
-        return int(count)
+    def looked(self) -> int:
+        """Of the hours before it is known whether the tasks have rolled them up, µs UTC; 0 at first."""
+        [(hour,)] = self._db.execute("SELECT looked FROM position")
+        return int(hour)
 
-    def late(self) -> list[Late]:
-        """The one that waits longest first."""
-        return [
-            Late(*row)
-            for row in self._db.execute("SELECT cell, hour, since FROM late ORDER BY since, hour, cell")
-        ]
+    def late(self) -> Late | None:
+        """The one that waits longest."""
+        select = "SELECT cell, hour, since FROM late ORDER BY since, hour, cell LIMIT 1"
+        row = self._db.execute(select).fetchone()
+        return Late(*row) if row else None
 
-    def put(self, position: int, refusals: Sequence[Refusal] = (), late: Iterable[Late] = ()) -> None:
-        """All up to this position is stored, but for what was refused; of these hours the roll-ups are not right."""
+    def put(self, position: int, refusals: Sequence[Refusal] = (), late: Iterable[Late] = ()) -> int:
+        """All up to this position is stored, but for what was refused; of these hours the roll-ups are not right.
+
+        How many of the hours could not be noted: there are LATE of them.
+        """
         with self._db:
             for one in refusals:
-                row = (one.time, one.bucket, one.line[:HEAD], one.reason, one.fields)
+                line = one.line if len(one.line) <= HEAD + TAIL else one.line[:HEAD] + one.line[-TAIL:]
+                digest = blake2b(one.line, digest_size=16).digest()
+                row = (one.time, one.bucket, line, one.reason, one.fields, digest)
                 # after a crash the same is refused again
-                made = self._db.execute("INSERT OR IGNORE INTO refusal VALUES (NULL, ?, ?, ?, ?, ?)", row)
+                made = self._db.execute("INSERT OR IGNORE INTO refusal VALUES (NULL, ?, ?, ?, ?, ?, ?)", row)
                 if made.rowcount:
                     self._db.execute("UPDATE position SET refused = refused + ?", (one.fields,))
             if refusals:
                 self._db.execute("DELETE FROM refusal WHERE id <= (SELECT max(id) - ? FROM refusal)", (KEPT,))
-            self._db.executemany(
-                "INSERT OR IGNORE INTO late SELECT ?, ?, ? WHERE (SELECT count(*) FROM late) < ?",
-                ((one.cell, one.hour, one.since, LATE) for one in late),
-            )
             self._db.execute("UPDATE position SET offset = max(offset, ?)", (position,))
+            return self._wait_their_turn(late)
+
+    def look(self, looked: int, late: Iterable[Late] = ()) -> int:
+        """Of the hours before ``looked`` it is known: these were not rolled up. How many could not be noted."""
+        with self._db:
+            self._db.execute("UPDATE position SET looked = ?", (looked,))
+            return self._wait_their_turn(late)
+
+    def _wait_their_turn(self, late: Iterable[Late]) -> int:
+        hours = list(late)
+        if not hours:
+            return 0
+        [(room,)] = self._db.execute("SELECT ? - count(*) FROM late", (LATE,))
+        left_out = 0
+        for one in hours:
+            row = (one.cell, one.hour, one.since)
+            if room > 0:
+                room -= self._db.execute("INSERT OR IGNORE INTO late VALUES (?, ?, ?)", row).rowcount
+            elif not self._db.execute("SELECT 1 FROM late WHERE (cell, hour) = (?, ?)", row[:2]).fetchone():
+                left_out += 1
+        return left_out
 
     def rolled_up(self, late: Late) -> None:
         """It is right again."""
@@ -140,16 +183,33 @@ class Notes:
         self._db.close()
 
 
+def refused(path: Path) -> Refused | None:
+    """What a server refused, for whoever looks at it; None if it was nothing.
+
+    Raises sqlite3.Error.
+    """
+    newest = refusals(path, 1)
+    if not newest:
+        return None
+    with closing(_reading(path)) as db:
+        [(kept, fields)] = db.execute("SELECT (SELECT count(*) FROM refusal), refused FROM position")
+    return Refused(kept, fields, newest[0])
+
+
 def refusals(path: Path, most: int = 100) -> list[Refusal]:
-    """The newest that a server refused, for whoever looks at them; none where nothing was ever written.
+    """The newest of them; none where nothing was ever written.
 
     Raises sqlite3.Error.
     """
     if not path.exists():
         return []
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+    with closing(_reading(path)) as db:
         select = "SELECT time, bucket, line, reason, fields FROM refusal ORDER BY id DESC LIMIT ?"
         return [Refusal(*row) for row in db.execute(select, (most,))]
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -161,7 +221,9 @@ def _open(path: Path) -> sqlite3.Connection:
         if known == 0:
             db.executescript(_SCHEMA.format(format=_FORMAT))
         elif known != _FORMAT:
-            raise sqlite3.OperationalError(f"{path} was made by a newer Fenghuo")
+            raise sqlite3.OperationalError(
+                f"{path} was made by another version of Fenghuo: move it away, and the journal is written again"
+            )
         [(found,)] = db.execute("PRAGMA quick_check(1)")
         if found != "ok":
             raise sqlite3.DatabaseError(found)

@@ -45,7 +45,8 @@ class Days:
 def cells(registry: Registry, level: str) -> list[str]:
     """Ids of the cells that have buckets: all of the level, and where enterprises are that lie in none of them.
 
-    Raises SetupError for a level that the grid does not have.
+    Raises SetupError for a level that the grid does not have, and for a cell whose bucket might be taken for another's
+    roll-ups.
     """
     levels = dict.fromkeys(cell.level for cell in registry.cells.values())
     if level not in levels:
@@ -53,7 +54,14 @@ def cells(registry: Registry, level: str) -> list[str]:
             f"`history.influx.level` is {level!r}, but the grid has the levels {', '.join(levels)}"
         )
     found = {cell.id for cell in registry.cells.values() if cell.level == level}
-    return sorted(found | {jurisdiction(registry, code, level) for code in registry.enterprises})
+    found |= {jurisdiction(registry, code, level) for code in registry.enterprises}
+    for id in sorted(found):
+        if id.endswith((BY_MINUTE, BY_HOUR)):
+            raise SetupError(
+                f"cell {id!r} cannot have a bucket: one whose name ends in {BY_MINUTE} or {BY_HOUR} has the roll-ups "
+                "of another; give the cell another id, or set another `history.influx.level`"
+            )
+    return sorted(found)
 
 
 def set_up(
@@ -86,8 +94,13 @@ class _Work:
         self._access, self._dry = access, dry
         services: tuple[Any, ...] = (BucketsService, TasksService, AuthorizationsService)
         self._buckets, self._tasks, self._tokens = (service(client.api_client) for service in services)
-        [found] = client.organizations_api().find_organizations(org=access.organisation)
-        self._organisation = found.id
+        found = client.organizations_api().find_organizations(org=access.organisation)
+        if not found:
+            raise SetupError(
+                f"{access.url} does not show this token the organisation {access.organisation!r}: it has to be an "
+                "all-access token of it"
+            )
+        self._organisation = found[0].id
 
     def all(self, cells: Sequence[str], days: Days, tokens: Path) -> Iterator[str]:
         buckets, tasks = (

@@ -19,7 +19,8 @@ READINGS, QUALITY = "readings", "quality"
 
 LATEST = (2**63 - 2) // 1000
 EARLIEST = -LATEST
-"""Times, µs, that InfluxDB can hold in ns: of the years 1677 to 2262."""
+"""Times, µs, that InfluxDB can hold in ns: of the years 1677 to 2262. No gateway's message can say others; a journal
+that somebody else wrote may."""
 
 Places: TypeAlias = NDArray[np.int64]
 
@@ -45,7 +46,8 @@ _QUALITY = _WHOLE + 2 * _WHOLES - 1  # of quality 0; 1 and 2 follow
 
 _SPECIAL = re.compile(r"[,= ]")
 _UNWRITABLE = re.compile(r'\\(?:\Z|[,= "])|\n')
-"""A backslash there would escape what follows it, and the protocol has no way to say that it does not."""
+"""A backslash there would escape what follows it, and the protocol has no way to say that it does not. A new line
+would begin another line; the registry takes no such ids, and here all lines with it depend on that."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,90 +4,18 @@ Any process may ask while the writer goes on: a file that was joined with others
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import structlog
-from numpy.typing import NDArray
 from pyarrow import parquet
 
-from history import catalogue
-from history.catalogue import BY_HOUR, BY_MINUTE, FINISHED, READINGS, File
-from ingest.readings import Qualities, Times, Values
-from registry.clock import HOUR, MINUTE
-
-THREADS = 2
-"""Of a query: a chart is not to take all of a small machine."""
-
-MEMORY = "512MB"
-
-SETTINGS = (
-    "TimeZone = 'UTC'",
-    "autoinstall_known_extensions = false",
-    "python_enable_replacements = false",  # no variable of ours is ever a table
-    "temp_directory = ''",
-)
-
-UNITS = {READINGS: 1, BY_MINUTE: MINUTE, BY_HOUR: HOUR}
-"""How long a stretch each kind of file tells of, µs."""
+from history import catalogue, duck
+from history.catalogue import FINISHED, READINGS, File
+from history.course import NOTHING, SCHEMA, CannotAnswer, Courses, by_point, stretches
 
 log = structlog.get_logger()
-
-
-class CannotAnswer(Exception):
-    """What was asked for needs more than there is; says what."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Course:
-    """How a point went, in stretches of equal length; those without readings are left out. n stretches.
-
-    time: µs UTC of the first reading of a stretch (of its beginning, where roll-ups are read). least, greatest, mean,
-    last: of the known values, NaN if there is none; so no peak disappears. count: of known values; bad: of readings
-    without one. quality: the worst.
-    """
-
-    time: Times
-    least: Values
-    greatest: Values
-    mean: Values
-    last: Values
-    count: NDArray[np.int64]
-    bad: NDArray[np.int64]
-    quality: Qualities
-
-    def __len__(self) -> int:
-        return len(self.time)
-
-
-@dataclass(frozen=True, slots=True)
-class Courses:
-    """Of several points. kind: of the files that were read; step: length of a stretch, µs."""
-
-    kind: str
-    begin: int
-    end: int
-    step: int
-    points: dict[str, Course]
-
-
-NOTHING = Course(*(np.empty(0, of) for of in (np.int64, *[np.float64] * 4, np.int64, np.int64, np.uint8)))
-"""Of a point without readings."""
-
-SCHEMA = pa.schema(
-    [
-        ("point", pa.string()),
-        ("time", pa.int64()),
-        ("value", pa.float64()),
-        ("quality", pa.uint8()),
-        ("arrival", pa.int64()),
-    ]
-)
-"""Of readings that were asked for."""
 
 
 class Reader:
@@ -100,36 +28,23 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._bad: set[str] = set()  # files that could not be read
-        self._db = duckdb.connect(":memory:", config={"threads": THREADS, "memory_limit": MEMORY})
-        for setting in SETTINGS:
-            self._db.execute(f"SET {setting}")
+        self._db = duck.opened()
 
     def close(self) -> None:
         self._db.close()
 
     def courses(self, enterprise: str, points: Sequence[str], begin: int, end: int, width: int) -> Courses:
-        """How these points went from begin to before end, µs, in at most ``width`` stretches (and one for the rest).
-
-        Of long times roll-ups are read, and begin and end are those of whole minutes or hours; what an hour that is not
-        over, or came late, adds to them is reckoned on the way. Every point is in the answer. Raises CannotAnswer.
-        """
-        step = max(1, -((begin - end) // width))
-        kind = BY_HOUR if step >= HOUR else BY_MINUTE if step >= MINUTE else READINGS
-        unit = UNITS[kind]
-        begin, end, step = begin // unit * unit, -(-end // unit) * unit, -(-step // unit) * unit
+        """See HistoryReader. What an hour that is not over, or came late, adds to roll-ups is reckoned on the way."""
+        kind, begin, end, step = stretches(begin, end, width)
         rows = self._course_rows(enterprise, points, begin, end, kind, step)
-        found = dict.fromkeys(points, NOTHING)
-        if rows is not None:
-            names = rows.column("point").to_numpy()
-            cuts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)]
-            for first, last in pairwise(cuts):
-                if first < last:
-                    found[names[first]] = _course(rows.slice(first, last - first))
-        return Courses(kind, begin, end, step, found)
+        found = by_point(rows, points) if rows is not None else dict.fromkeys(points, NOTHING)
+        lost = self._lost(enterprise, begin, end, *dict.fromkeys((READINGS, kind)))
+        if kind != READINGS:
+            lost = {file for file in lost if file.kind == kind or file.level < FINISHED}
+        return Courses(kind, begin, end, step, found, len(lost))
 
     def readings(self, enterprise: str, points: Sequence[str], begin: int, end: int) -> pa.Table:
-        """All readings of these points from begin to before end, µs, by point and time: point, time (µs), value (NaN
-        if bad), quality, arrival (µs, to the ms). Raises CannotAnswer."""
+        """See HistoryReader; arrival to the ms."""
         files = self._files(enterprise, begin, end, READINGS)
         given: dict[str, object] = {
             "begin": begin,
@@ -141,8 +56,11 @@ class Reader:
         return rows if rows is not None else SCHEMA.empty_table()
 
     def hours(self, enterprise: str, begin: int, end: int) -> list[int]:
-        """When the hours begin, µs, of which there are readings from begin to before end."""
         return sorted({file.span for file in self._files(enterprise, begin, end, READINGS)})
+
+    def lost(self, enterprise: str, begin: int, end: int) -> int:
+        """See HistoryReader; damage is known once it was met."""
+        return len(self._lost(enterprise, begin, end, READINGS))
 
     # -- questions ---------------------------------------------------------------------------------
 
@@ -177,7 +95,8 @@ class Reader:
                 }
                 bad = {path for paths in named.values() for path in paths if not _is_readable(path)}
                 if not bad:
-                    raise CannotAnswer(str(error).splitlines()[0]) from error
+                    why = str(error).splitlines()[0]
+                    raise CannotAnswer(f"ask for fewer points or a shorter time: {why}") from error
                 log.error("history_files_damaged", paths=sorted(bad))
                 self._bad |= bad
                 given |= {name: [path for path in paths if path not in bad] for name, paths in named.items()}
@@ -193,13 +112,23 @@ class Reader:
             if len(there) == len(files):
                 break
             if files == before:  # it still counts, and is not there
-                log.error("history_files_missing", enterprise=enterprise, count=len(files) - len(there))
+                log.error("history_files_missing", paths=self._paths(set(files) - set(there)))
                 break
             before = files  # others may have taken the place of what went
         return [file for file in there if str(file.path(self._folder)) not in self._bad]
 
+    def _lost(self, enterprise: str, begin: int, end: int, *kinds: str) -> set[File]:
+        """Looked for twice: one whose place another has taken may go meanwhile."""
+
+        def look() -> set[File]:
+            files = catalogue.listed(self._folder, enterprise, begin, end - 1, *kinds)
+            paths = ((file, file.path(self._folder)) for file in files)
+            return {file for file, path in paths if str(path) in self._bad or not path.exists()}
+
+        return look() and look()
+
     def _paths(self, files: Iterable[File]) -> list[str]:
-        return [str(file.path(self._folder)) for file in files]
+        return sorted(str(file.path(self._folder)) for file in files)
 
 
 def _is_readable(path: str) -> bool:
@@ -233,11 +162,3 @@ SELECT point, epoch_us(time) AS time, coalesce(value, 'NaN') AS value, quality, 
 FROM read_parquet($raw)
 WHERE point IN (SELECT unnest($points)) AND time >= make_timestamptz($begin) AND time < make_timestamptz($end)
 ORDER BY point, time, arrival"""
-
-
-def _course(rows: pa.Table) -> Course:
-    least, greatest, mean, last = (
-        rows.column(name).to_numpy().astype(np.float64) for name in ("least", "greatest", "mean", "last")
-    )
-    time, count, bad = (rows.column(name).to_numpy() for name in ("time", "count", "bad"))
-    return Course(time, least, greatest, mean, last, count, bad, rows.column("quality").to_numpy())

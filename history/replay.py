@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from history.reader import Reader
 from ingest.readings import Readings, Round, Times
-from registry.clock import MINUTE, SECOND
+from registry.clock import HOUR, MINUTE, SECOND
 from registry.model import Registry
 
 STEP = 10 * MINUTE
@@ -35,11 +35,11 @@ def rounds(reader: Reader, registry: Registry, begin: int, end: int) -> Iterator
         np.empty(0, np.int64),
     )  # arrived after the step that they were measured in
     last: int | None = None
-    for hour in _steps(reader, registry, begin, end):
+    for step in (*_steps(reader, registry, begin, end), end):  # at the end there is only what still waits
         parts = [(waiting, arrival)]
-        until = min(end, hour + STEP)
-        for enterprise, rows in registry.rows.items():
-            table = reader.readings(enterprise, list(rows), max(begin, hour), until)
+        until = min(end, step + STEP)
+        for enterprise, rows in registry.rows.items() if step < end else ():
+            table = reader.readings(enterprise, list(rows), max(begin, step), until)
             if table.num_rows:
                 parts.append(_readings(table, rows))
         whole, arrival = Readings.joined([one for one, _ in parts]), np.concatenate([one for _, one in parts])
@@ -55,10 +55,10 @@ def rounds(reader: Reader, registry: Registry, begin: int, end: int) -> Iterator
 
 
 def _steps(reader: Reader, registry: Registry, begin: int, end: int) -> Iterator[int]:
-    """The beginnings of the steps in which there may be something; and of one behind each, for what comes late."""
+    """The beginnings of the steps in which there may be something."""
     hours = {hour for code in registry.enterprises for hour in reader.hours(code, begin, end)}
-    steps = {hour + step for hour in hours for step in range(0, 7 * STEP, STEP)}
-    yield from sorted(step for step in steps if begin - STEP < step < end)
+    steps = (step for hour in sorted(hours) for step in range(hour, hour + HOUR, STEP))
+    yield from (step for step in steps if begin - STEP < step < end)
 
 
 def _readings(table: pa.Table, rows: dict[str, int]) -> tuple[Readings, Times]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sqlalchemy import BigInteger, Column, DateTime, Engine, Integer, MetaData, String, Table
 
-from registry import database
+from registry import migrating
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -30,10 +30,10 @@ collectors = Table(
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the tables to the newest form. Raises as registry.database.upgrade."""
-    database.upgrade(engine, MIGRATIONS)
+    """Bring the tables to the newest form. Raises as registry.migrating.upgrade."""
+    migrating.upgrade(engine, MIGRATIONS)
 
 
 def ready(engine: Engine) -> bool:
-    """Whether they have the newest form; only looks. Raises as registry.database.newest_form."""
-    return database.newest_form(engine, MIGRATIONS)
+    """Whether they have the newest form; only looks. Raises as registry.migrating.newest_form."""
+    return migrating.newest_form(engine, MIGRATIONS)

@@ -1,4 +1,4 @@
-"""Databases: engines with the pragmas that make a commit durable, transactions, migrations."""
+"""Databases: engines with the pragmas that make a commit durable, and transactions."""
 
 import sqlite3
 import threading
@@ -9,10 +9,6 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from alembic import command, context
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import (
     URL,
     ClauseElement,
@@ -20,11 +16,9 @@ from sqlalchemy import (
     Dialect,
     Engine,
     Insert,
-    MetaData,
     Update,
     create_engine,
     event,
-    text,
 )
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import DBAPIError
@@ -302,61 +296,6 @@ class Watch(Generic[T]):
                 raise DatabaseUnwritable(str(error)) from error
             self._seen = seen
         return seen[1]
-
-
-def version_table(dialect: Dialect, migrations: Path) -> str:
-    """Where the form of the tables is noted: on a server, desk and registry may share a database."""
-    return "alembic_version" if dialect.name == "sqlite" else f"{migrations.parent.name}_version"
-
-
-def newest_form(engine: Engine, migrations: Path) -> bool:
-    """Whether the tables have the newest form of the folder of migrations; only looks.
-
-    Raises DatabaseTooNew, or as ``reading``.
-    """
-    with reading(engine) as connection:
-        options = {"version_table": version_table(connection.dialect, migrations)}
-        form = MigrationContext.configure(connection, opts=options).get_current_revision()
-    scripts = ScriptDirectory(str(migrations))
-    if form not in {None, *(script.revision for script in scripts.walk_revisions())}:
-        raise DatabaseTooNew(f"{engine.url.database} has tables of a newer Fenghuo ({form}): use that one")
-    return form == scripts.get_current_head()
-
-
-_MIGRATING = text("SELECT pg_advisory_xact_lock(3, 0)")
-"""Of several processes that start at once, one makes the tables, and the others find them."""
-
-
-def upgrade(engine: Engine, migrations: Path) -> None:
-    """Bring the tables to the newest form by the folder of migrations, in one transaction; only looks if they
-    have it. Raises DatabaseTooNew, or as ``writing``."""
-    if newest_form(engine, migrations):
-        return
-    with writing(engine) as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(_MIGRATING)
-        config = Config()
-        config.set_main_option("script_location", str(migrations).replace("%", "%%"))
-        config.attributes["connection"] = connection
-        config.attributes["version_table"] = version_table(connection.dialect, migrations)
-        command.upgrade(config, "head")
-
-
-def migrate(metadata: MetaData) -> None:
-    """What a folder's ``env.py`` does when Alembic runs it: its migrations, on the connection that it is handed."""
-    attributes = context.config.attributes
-    connection = attributes.get("connection")
-    if connection is None:  # "--sql": print the statements for another database
-        context.configure(dialect_name=context.config.get_main_option("dialect"), target_metadata=metadata)
-    else:
-        context.configure(
-            connection=connection,
-            target_metadata=metadata,
-            version_table=attributes["version_table"],
-            transactional_ddl=True,
-        )
-    with context.begin_transaction():
-        context.run_migrations()
 
 
 def _meaning(error: Exception, driver_module: Any) -> Exception:

@@ -17,7 +17,7 @@ from sqlalchemy import (
     Text,
 )
 
-from registry import database
+from registry import migrating
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -84,10 +84,10 @@ wanted_versions = Table(
 
 
 def newest_form(engine: Engine) -> bool:
-    """Whether the registry's tables have their newest form; only looks. Raises as ``database.newest_form``."""
-    return database.newest_form(engine, MIGRATIONS)
+    """Whether the registry's tables have their newest form; only looks. Raises as ``migrating.newest_form``."""
+    return migrating.newest_form(engine, MIGRATIONS)
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the registry's tables to their newest form. Raises as ``database.upgrade``."""
-    database.upgrade(engine, MIGRATIONS)
+    """Bring the registry's tables to their newest form. Raises as ``migrating.upgrade``."""
+    migrating.upgrade(engine, MIGRATIONS)

@@ -55,7 +55,8 @@ from deploy.dev.services import Postgres
 from registry import store_tables as registry_tables
 from registry.clock import HOUR, MINUTE, SECOND
 from registry.database import _meaning as meaning
-from registry.database import open_database, reading, version_table, writing
+from registry.database import open_database, reading, writing
+from registry.migrating import version_table
 from registry.model import Contact, Duty, Person
 from registry.store import RegistryStore
 from streams.finding import Ask, Finding, Ground, Phase, Tier, finding_id

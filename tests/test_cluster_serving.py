@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from structlog.testing import capture_logs
 
 from alerting import store
@@ -21,15 +21,17 @@ from console.scope import Scope
 from deploy.dev.services import Kafka, Postgres
 from fenghuo import cluster_serving
 from fenghuo.cluster_serving import ClusterServing
-from fenghuo.settings import Settings
+from fenghuo.history_watch import STUCK, Place, Progress
+from fenghuo.settings import History, Influx, Settings
 from fenghuo.standstill import DEAD, Standstill
 from fenghuo.version_follower import VersionFollower
 from ingest.last_values import LastValues
 from ingest.topics import Topics
 from registry import slots
-from registry.clock import SECOND, SystemClock
+from registry.clock import SECOND, SystemClock, stopwatch
 from registry.database import open_database, reading
 from registry.model import Registry
+from streams.finding import Tier
 from streams.report import Newest, encode_newest
 from streams.system_findings import SystemFindings
 from tests import clusters
@@ -96,6 +98,27 @@ def test_all_that_stand_still_are_one_thing_to_mend() -> None:
     watched.ill(2, "readings/1")  # its last word came a little later
     assert list(watched.ill(int(DEAD) - 1)) == ["system"]
     assert watched.ill(1, *ALL) == {}
+
+
+def test_a_slot_whose_history_stands_still_is_told_and_one_that_has_all_is_not() -> None:
+    progress, watch = Progress(2, 0.0), 0.0
+
+    def look(seconds: float, **has: int) -> str | None:
+        nonlocal watch
+        for _ in range(round(seconds / 30)):
+            watch += 30
+            said = progress.look({0: Place(has["zero"], 100), 1: Place(has["one"], 100)}, watch)
+        return said
+
+    assert look(30, zero=-1, one=100) is None, "of the first nothing is known yet"
+    assert look(STUCK - 30, zero=-1, one=100) is None
+    assert look(30, zero=-1, one=100) == "no historian has come forward in slots 0 for 10 min"
+    assert look(30, zero=50, one=100) == ""
+    assert look(STUCK, zero=50, one=100) == ""
+    watch += 10 * STUCK  # Kafka was away
+    assert look(30, zero=50, one=100) == ""
+    assert look(30, zero=50, one=100) == "no historian has come forward in slots 0 for 10 min"
+    assert look(30, zero=51, one=100) == ""
 
 
 # -- on real servers -----------------------------------------------------------------------------------
@@ -223,6 +246,43 @@ def test_a_slot_that_does_not_hear_the_broker_is_not_ready(house: House) -> None
         assert ready(2) == "slot:1 does not hear the broker: connection refused"
         desk.round(told.end("system.broker", NOW + 1), None, NOW + 1)
         assert ready(3) == ""
+
+
+@pytest.mark.kafka
+@pytest.mark.postgresql
+def test_an_administrator_is_told_of_readings_that_no_historian_takes(house: House) -> None:
+    influx = Influx(url="http://127.0.0.1:9", token_file=house.settings.data / "influx.token")
+    (house.settings.data / "influx.token").write_text("secret")
+    house.settings = house.settings.model_copy(update={"history": History(influx=influx)})
+    serving, names = house.start(), Topics(house.cluster.topics)
+    for slot in range(SLOTS):
+        house.producer.produce(names.readings, b"", partition=slot)
+    assert house.producer.flush(10) == 0
+
+    watch = stopwatch() + 1
+
+    def look(seconds: float) -> None:
+        nonlocal watch
+        for _ in range(int(seconds / 30)):
+            watch += 30
+            serving.watch_history(watch)
+
+    look(STUCK - 30)
+    assert _alerts(house) == []
+    look(60)
+    [alert] = _alerts(house)
+    assert (alert.rule, alert.tier, alert.ended) == ("system.history", Tier.III, 0)
+    historian = Consumer({"bootstrap.servers": house.cluster.kafka, "group.id": names.history})
+    taken = [TopicPartition(names.readings, slot, 1) for slot in range(SLOTS)]
+    historian.commit(offsets=taken, asynchronous=False)
+    historian.close()
+    look(60)
+    [alert] = _alerts(house)
+    assert alert.ended > 0
+    with house.client(serving) as client:
+        path = f"/api/v1/enterprises/{ENTERPRISES[0]}/history"
+        answer = client.get(path, params={"point": "T-0", "begin": NOW, "end": NOW + SECOND})
+        assert answer.json()["error"]["code"] == "history_away", "it is asked of InfluxDB"
 
 
 @pytest.mark.kafka

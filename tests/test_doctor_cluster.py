@@ -1,21 +1,24 @@
 """What the doctor says of a cluster, from real servers: what does not run, who has what, and how far behind."""
 
 import os
+import re
 import socket
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from alerting.desk import note_sources
-from deploy.dev.services import Kafka, Postgres
-from fenghuo import role
+from deploy.dev.services import InfluxDb, Kafka, Postgres
+from fenghuo import role, status
 from fenghuo.__main__ import app
+from fenghuo.cluster_historian import HistorianStatus, SlotStatus
 from fenghuo.commands import doctor, doctor_cluster
 from fenghuo.kafka_watch import KafkaWatch
-from fenghuo.settings import Settings
+from fenghuo.settings import History, Influx, Settings
 from ingest import leases
 from ingest.broker import free_port
 from ingest.topics import Topics
@@ -23,6 +26,8 @@ from registry.clock import SECOND, SystemClock
 from registry.database import open_database, reading
 from tests import clusters
 from tests.build import PointSpec, make_registry
+from tests.phones import until
+from tests.servers import new_organisation
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgresql]
 WORDS = {doctor.GOOD: "good", doctor.DOUBTFUL: "look", doctor.BAD: "bad"}
@@ -39,6 +44,7 @@ def test_what_does_not_run_is_said_and_then_who_has_what(
 ) -> None:
     listen = f"127.0.0.1:{free_port()}"
     with clusters.settings_of(kafka, postgres, tmp_path, slots=3, listen=listen) as settings:
+        until(lambda: "workers" in examined(settings), 60)  # a new Kafka takes a while to know of groups
         said = examined(settings)
         assert said["broker"][0] == "bad"
         assert said["topics"] == ("good", "all 6 are as they should be")
@@ -64,7 +70,7 @@ def test_what_does_not_run_is_said_and_then_who_has_what(
         assert said["slots"][1].startswith("east-1 has 0, 1, 2 till ")
         verdict, words = said["slots judged"]
         assert verdict == "bad"
-        assert words.startswith("never judged: 2; the furthest behind is 1, by 60.")
+        assert re.match(r"never judged: 2; the furthest behind is 1, by [67]\d\.\d s$", words)
         assert said["shards judged"][0] == "good"
         assert said["registry"][0] == "good"
         assert said["duty"][0] == "good"
@@ -92,6 +98,81 @@ def test_what_does_not_run_is_said_and_then_who_has_what(
             app, ["token", "create", "x", "--scope", "system", "--data", str(settings.data)]
         )
         assert (done.exit_code, len(done.stdout.split())) == (0, 1)
+
+
+@pytest.mark.influxdb
+def test_how_far_historians_are_behind_is_said_and_what_is_wrong_with_influxdb(
+    kafka: Kafka, postgres: Postgres, influxdb: InfluxDb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_influx(settings: Settings, **more: object) -> Settings:
+        influx = {
+            "url": influxdb.url,
+            "organisation": organisation,
+            "token_file": influxdb.token_file,
+            **more,
+        }
+        return settings.model_copy(update={"history": History(influx=Influx.model_validate(influx))})
+
+    organisation, wrong = new_organisation(influxdb), tmp_path / "wrong.token"
+    wrong.write_text("none")
+    with clusters.settings_of(kafka, postgres, tmp_path, slots=3) as settings:
+        assert settings.cluster is not None
+        assert not {"historians", "influxdb"} & set(examined(settings)), "none is wanted"
+        topics = Topics(settings.cluster.topics)
+        producer = Producer({"bootstrap.servers": kafka.servers})
+        for slot in (0, 2, 2):
+            producer.produce(topics.readings, b"x", partition=slot)
+        producer.flush(10)
+        chosen = with_influx(settings)
+        said = examined(chosen)
+        behind = f"none runs: 0 of them; 3 records behind, the most of it in {topics.readings} 2: 2"
+        assert said["historians"] == ("bad", behind)
+        consumer = Consumer({"bootstrap.servers": kafka.servers, "group.id": topics.history})
+        consumer.commit(offsets=[TopicPartition(topics.readings, 2, 2)], asynchronous=False)
+        consumer.close()
+        said = examined(chosen)
+        assert said["historians"][1].endswith(f"1 records behind, the most of it in {topics.readings} 0: 1")
+        assert said["influxdb"] == ("good", f"{influxdb.url} answers, and takes our token")
+
+        here = {"lost": 0, "refused": 0}
+        slot = SlotStatus(behind=0, time=0, version="", problem="")
+        word = HistorianStatus(
+            pid=1, number=1, name="a", time=0, started=0, slots={0: slot, 2: slot}, counts=here, problem=""
+        )
+        ill = {2: replace(slot, problem="no bucket")}
+        for number, (change, verdict, words) in enumerate(
+            (
+                ({}, "good", "has 0, 2"),
+                ({"slots": {}}, "good", "has no slot"),
+                ({"counts": {"lost": 7, "refused": 0}}, "look", "7 records were gone from Kafka"),
+                ({"counts": {"lost": 0, "refused": 9}}, "look", "InfluxDB refused 9 fields since"),
+                ({"counts": {"lost": 0, "refused": 9}}, "look", "data/history-a3/slot-*/influx.sqlite"),
+                ({"slots": word.slots | ill, "problem": "no bucket"}, "bad", "takes nothing of 2: no bucket"),
+                ({"problem": "Kafka is away"}, "bad", "Kafka is away"),
+            )
+        ):
+            status.write(settings.data / f"historian-a{min(number, 3)}.json", replace(word, **change))
+            found = examined(chosen)[f"historian a{min(number, 3)}"]
+            assert (found[0], words in found[1]) == (verdict, True), found
+        os.utime(settings.data / "historian-a0.json", (0, 0))
+        (settings.data / "historian-a1.json").write_text("{}")
+        said = examined(chosen)
+        assert "historian a0" not in said, "it has ended"
+        assert said["historian a1"][0] == "look"
+        assert "historian-a1.json: Object missing required field" in said["historian a1"][1]
+
+        for more, words in (
+            ({"url": f"http://127.0.0.1:{free_port()}"}, "cannot be reached: see `history.influx.url`"),
+            ({"token_file": wrong}, "refuses the token: it is read from `history.influx.token_file`"),
+            ({"organisation": "nobody's"}, "see `history.influx.organisation`"),
+            ({"token_file": tmp_path / "none"}, "history.influx.token_file: [Errno 2] No such file"),
+        ):
+            found = examined(with_influx(settings, **more))["influxdb"]
+            assert (found[0], words in found[1]) == ("bad", True), found
+        monkeypatch.setattr("fenghuo.extras.find_spec", lambda _: None)
+        found = examined(chosen)["influxdb"]
+        assert found[0] == "look"
+        assert found[1].endswith("influxdb_client missing; to get it: pip install 'fenghuo[influx]'")
 
 
 def test_servers_that_are_away_are_said(

@@ -8,8 +8,10 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from os import kill
 from pathlib import Path
@@ -20,23 +22,24 @@ import numpy as np
 import pytest
 import yaml
 from influxdb_client.client.influxdb_client import InfluxDBClient
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from deploy.dev.services import InfluxDb
 from fenghuo.__main__ import app
-from history import influx
+from history import influx, influx_upkeep
 from history.chunk import Chunk
 from history.home import HomeAway
 from history.influx import InfluxHome
 from history.influx_access import BY_HOUR, BY_MINUTE, Access
-from history.influx_notes import Late, Notes, Refusal, refusals
-from history.influx_rollup import BY, STATS
+from history.influx_notes import Late, Notes, Refusal, Refused, refusals, refused
+from history.influx_rollup import BY, STATS, joined
 from history.influx_setup import Days, SetupError, cells, set_up
 from history.lines import EARLIEST, LATEST, Layout, Lines, lines
 from ingest.readings import BAD, GOOD, UNCERTAIN, Readings
 from registry import slots, versions
 from registry.clock import DAY, HOUR, MINUTE, SECOND
-from registry.model import Registry
+from registry.model import Cell, Registry
 from tests.build import city_registry, code
 from tests.servers import new_organisation, running
 from tests.test_history_lines import ODD, Key, chunk, told
@@ -64,10 +67,25 @@ def access(influxdb: InfluxDb, tmp_path: Path) -> Access:
     return prepared(influxdb, new_organisation(influxdb), tmp_path)
 
 
+_prepared: list[Access] = []
+
+
+@pytest.fixture(autouse=True)
+def no_task_stays() -> Iterator[None]:
+    """Tasks would run every five minutes, while other tests do."""
+    yield
+    while _prepared:
+        access = _prepared.pop()
+        with suppress(httpx.ConnectError):  # a server of the test's own
+            for task in tasks(access):
+                api(access, "PATCH", f"/tasks/{task['id']}", json={"status": "inactive"})
+
+
 def prepared(
     server: InfluxDb, organisation: str, folder: Path, registry: Registry = ODD, **more: Any
 ) -> Access:
     access = Access(server.url, organisation, server.token, timeout=more.pop("timeout", 30.0), **more)
+    _prepared.append(access)
     for _ in set_up(access, cells(registry, access.level), DAYS, folder / "grafana"):
         pass
     return access
@@ -141,13 +159,26 @@ def totals(chunks: Iterable[Chunk], registry: Registry) -> tuple[int, int]:
     return values, bad
 
 
+def api(access: Access, method: str, path: str, **more: Any) -> httpx.Response:
+    rights = {"Authorization": f"Token {access.token}"}
+    answer = httpx.request(method, f"{access.url}/api/v2{path}", headers=rights, timeout=30, **more)
+    return answer.raise_for_status()
+
+
 def write(access: Access, bucket: str, *lines: str) -> None:
-    httpx.post(
-        f"{access.url}/api/v2/write",
-        params={"org": access.organisation, "bucket": bucket, "precision": "us"},
-        content="\n".join(lines).encode(),
-        headers={"Authorization": f"Token {access.token}"},
-    ).raise_for_status()
+    place = {"org": access.organisation, "bucket": bucket, "precision": "us"}
+    api(access, "POST", "/write", params=place, content="\n".join(lines).encode())
+
+
+def tasks(access: Access, name: str | None = None) -> list[dict[str, str]]:
+    of = {"org": access.organisation, "limit": 500} | ({"name": name} if name else {})
+    found: list[dict[str, str]] = api(access, "GET", "/tasks", params=of).json()["tasks"]
+    return found
+
+
+def maintained(home: InfluxHome) -> None:
+    while home.maintain():
+        pass
 
 
 # -- written -----------------------------------------------------------------------------------------
@@ -329,6 +360,10 @@ def test_where_very_much_is_refused_it_is_not_looked_for_for_ever(
     assert home.counts["requests"] <= 12
     assert home.position == 1
     home.close()
+    noted = refusals(tmp_path / "influx.sqlite", 1000)
+    assert {int(one.line.split()[-1]) for one in noted} == set(given.readings.time.tolist())
+    assert sum(one.fields for one in noted) == 20 * 40
+    assert refused(tmp_path / "influx.sqlite") == Refused(len(noted), 20 * 40, noted[0])
 
 
 @pytest.mark.influxdb
@@ -346,6 +381,71 @@ def test_what_is_older_than_the_bucket_keeps_is_counted_and_no_more(
 
 
 # -- away --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    """The URL of an HTTP server that is no InfluxDB."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, b"Client sent an HTTP request to an HTTPS server.\n"),
+        (413, b"<html><center><h1>413 Request Entity Too Large</h1></center></html>"),
+        (422, b'{"message": "no"}'),
+    ],
+)
+def test_only_influxdb_itself_can_refuse_a_reading(tmp_path: Path, status: int, body: bytes) -> None:
+    with answering(status, body) as url:
+        home = InfluxHome(Access(url, "fenghuo", "token"), tmp_path, Clock(BEGIN))
+        with pytest.raises(HomeAway, match=rf"does not answer as an InfluxDB 2 does.*influx\.url.*{status}:"):
+            home.append(some(1))
+    assert (home.position, home.counts["refused"], home.counts["requests"]) == (0, 0, 1)
+    assert refused(tmp_path / "influx.sqlite") is None
+    home.close()
+
+
+@pytest.mark.influxdb
+def test_a_bucket_that_is_missing_is_named_and_the_others_are_written_once(
+    access: Access, home: InfluxHome, tmp_path: Path
+) -> None:
+    place = {"org": access.organisation, "name": "fenghuo-port"}
+    [bucket] = api(access, "GET", "/buckets", params=place).json()["buckets"]
+    api(access, "DELETE", f"/buckets/{bucket['id']}")
+    for tried in (3, 4):
+        with pytest.raises(HomeAway, match='bucket "fenghuo-port" not found: `fenghuo history setup` makes'):
+            home.append(some(1))
+        assert home.counts["requests"] == tried
+    setup(access, tmp_path / "grafana")
+    home.append(some(2))
+    home.append(some(1))
+    assert home.counts["requests"] == 4 + 3 + 3, "another chunk came between"
+    assert stored(access) == appended([some(1), some(2)])
+
+
+def test_what_cannot_be_opened_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(OverflowError):
+        InfluxHome(Access("http://127.0.0.1:9", "", "", timeout=float("inf")), tmp_path, Clock(BEGIN))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.influxdb
@@ -376,12 +476,15 @@ def test_what_is_set_wrongly_is_said_and_nothing_is_taken(
 class Writer(threading.Thread):
     """Appends one chunk after the other, each until it is taken, as whoever reads the journal does."""
 
-    def __init__(self, access: Access, folder: Path, chunks: Iterator[Chunk]) -> None:
+    def __init__(
+        self, access: Access, folder: Path, chunks: Iterator[Chunk], clock: Clock | None = None
+    ) -> None:
         super().__init__(daemon=True)
         self.taken: list[Chunk] = []
         self.problems: list[str] = []
         self.stop = threading.Event()
         self._access, self._folder, self._chunks = access, folder, chunks
+        self._clock = clock or Clock(BEGIN)
         self._failed: BaseException | None = None
         self._moved = threading.Condition()
 
@@ -396,7 +499,7 @@ class Writer(threading.Thread):
                 self._moved.notify_all()
 
     def _write(self) -> None:
-        home = InfluxHome(self._access, self._folder, Clock(BEGIN))
+        home = InfluxHome(self._access, self._folder, self._clock)
         while not self.stop.is_set():
             one = next(self._chunks)
             while True:
@@ -459,7 +562,8 @@ def counted(access: Access, registry: Registry) -> tuple[int, int]:
 def test_killed_stopped_and_away_while_it_is_written_to_it_has_all_in_the_end(tmp_path: Path) -> None:
     with running(InfluxDb) as server:
         access = prepared(server, server.ORGANISATION, tmp_path, CITY, timeout=1.0)
-        writer = Writer(access, tmp_path, endless(CITY, 4_000))
+        late = BEGIN + 2 * HOUR
+        writer = Writer(access, tmp_path, endless(CITY, 4_000), Clock(late))
         writer.start()
         for _ in range(2):
             writer.more()
@@ -479,6 +583,12 @@ def test_killed_stopped_and_away_while_it_is_written_to_it_has_all_in_the_end(tm
         writer.end()
         assert stored(access, CITY) == appended(writer.taken, CITY)
         assert counted(access, CITY) == totals(writer.taken, CITY)
+        home = InfluxHome(access, tmp_path, Clock(late + 10 * MINUTE))
+        maintained(home)
+        home.close()
+        assert rolled(access, BY_HOUR, CITY) == pytest.approx(
+            by_hand(writer.taken, CITY, HOUR, BEGIN, BEGIN + HOUR)
+        )
 
 
 @pytest.mark.long
@@ -549,7 +659,8 @@ def by_hand(
     found = {}
     for key, by_time in values.items():
         all = np.array([by_time[when] for when in sorted(by_time)])
-        stats = {"min": all.min(), "max": all.max(), "mean": all.mean(), "last": all[-1], "count": len(all)}
+        stats = {"min": all.min(), "max": all.max(), "mean": all.mean(), "sum": all.sum()}
+        stats |= {"last": all[-1], "count": len(all)}
         found |= {(stat, *key): float(stats[stat]) for stat in STATS}
     return found
 
@@ -559,14 +670,14 @@ def minutes(count: int, registry: Registry = ODD) -> list[Chunk]:
     return [some(number * 10, registry) for number in range(count * 6)]
 
 
-def run_tasks(access: Access, *tasks: tuple[str, int]) -> None:
-    """Run each (name, as at this time, µs), and wait for their ends."""
+def run_tasks(access: Access, *wanted: tuple[str, int], ends: Sequence[str] = ("success",)) -> None:
+    """Run each (name, as at this time, µs), and wait for their ends, which are to be these."""
     rights = {"Authorization": f"Token {access.token}"}
     with httpx.Client(base_url=f"{access.url}/api/v2", headers=rights, timeout=30) as client:
+        ids = {name: one["id"] for name in {name for name, _ in wanted} for one in tasks(access, name)}
         waiting = []
-        for name, until in tasks:
-            [task] = client.get("/tasks", params={"org": access.organisation, "name": name}).json()["tasks"]
-            runs = f"/tasks/{task['id']}/runs"
+        for name, until in wanted:
+            runs = f"/tasks/{ids[name]}/runs"
             when = datetime.fromtimestamp(until / SECOND, UTC).isoformat()
             made = client.post(runs, json={"scheduledFor": when}).raise_for_status()
             waiting.append(f"{runs}/{made.json()['id']}")
@@ -574,12 +685,18 @@ def run_tasks(access: Access, *tasks: tuple[str, int]) -> None:
             found = {
                 run: client.get(run).json().get("status") for run in waiting
             }  # none while it is put away
-            assert "failed" not in found.values(), found
-            waiting = [run for run, status in found.items() if status != "success"]
+            assert "failed" in ends or "failed" not in found.values(), found
+            waiting = [run for run, status in found.items() if status not in ends]
             if not waiting:
                 return
             threading.Event().wait(0.05)
         raise AssertionError(f"still {found}")
+
+
+def hour_of_tasks(access: Access, cell: str, hour: int) -> list[tuple[str, int]]:
+    """All runs that roll up an hour of a cell."""
+    ends = ((one, hour + end) for one in BY for end in range(one.every, HOUR + 1, one.every))
+    return [(access.bucket(cell, one.of), end) for one, end in ends]
 
 
 @pytest.mark.influxdb
@@ -613,8 +730,7 @@ def test_what_came_late_is_rolled_up_again_when_it_has_settled(access: Access, t
         clock.time = int(one.readings.time.max()) + SECOND
         home.append(one)
     clock.time = BEGIN + HOUR + 30 * MINUTE
-    while home.maintain():
-        pass
+    maintained(home)
     all = late + in_time
     by_minute = by_hand(all, ODD, MINUTE, BEGIN, BEGIN + 85 * MINUTE)
     assert rolled(access, BY_MINUTE, ODD) == pytest.approx(by_minute)
@@ -639,19 +755,158 @@ def test_what_comes_in_time_is_left_to_the_tasks(access: Access, tmp_path: Path)
 def test_what_cannot_be_rolled_up_waits_for_its_turn_again(access: Access, tmp_path: Path) -> None:
     clock = Clock(BEGIN + 2 * HOUR)
     home = InfluxHome(access, tmp_path, clock)
-    home.append(replace(some(1), readings=Readings.joined([some(1).readings])))
+    home.append(some(1))
     clock.time += 10 * MINUTE
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(influx, "again", lambda *_: 'from(bucket: "nothing") |> range(start: -1h)')
-        while home.maintain():
-            pass
-    assert home.counts["not_rolled_up"] == 3
+        patch.setattr(influx_upkeep, "again", lambda *_: 'from(bucket: "nothing") |> range(start: -1h)')
+        for _ in range(5):
+            assert not home.maintain(), "writing comes before another attempt"
+    assert (home.counts["not_rolled_up"], home.counts["rolled_up"]) == (3, 0)
     assert not rolled(access, BY_MINUTE, ODD)
     clock.time += 10 * MINUTE
-    while home.maintain():
-        pass
+    maintained(home)
     assert home.counts["rolled_up"] == 3
-    assert rolled(access, BY_MINUTE, ODD)
+    assert rolled(access, BY_MINUTE, ODD) == pytest.approx(by_hand([some(1)], ODD, MINUTE, BEGIN, NOW))
+    home.close()
+
+
+@pytest.mark.influxdb
+def test_what_the_tasks_have_missed_is_rolled_up_again(access: Access, tmp_path: Path) -> None:
+    """Runs that failed, over what somebody else wrote, and runs that never were, for the server was down; of one cell
+    all have done theirs."""
+    hour = BEGIN + HOUR
+    clock = Clock(hour + 20 * MINUTE)
+    home = InfluxHome(access, tmp_path, clock)
+    chunks = [some(at * 60) for at in (80, 89, 119)]
+    for one in chunks:
+        clock.time = int(one.readings.time.max()) + SECOND
+        home.append(one)
+        assert not home.maintain(), "of the time before it began it knows nothing"
+    odd, strange = f"readings,enterprise={code(2)}", {"NOTE", "N 1", "OLD"}
+    write(access, "fenghuo-district-2", f'{odd} NOTE="text" {hour + 1}', f"{odd} N\\ 1=7i {hour + 1}")
+    write(access, "fenghuo-district-2", f'{odd} OLD="text" {hour - DAY}')
+    run_tasks(access, *hour_of_tasks(access, "port", hour))
+    run_tasks(access, *hour_of_tasks(access, "district-2", hour), ends=("success", "failed"))
+
+    def made(of: str) -> dict[tuple[str, ...], float]:
+        """Of what is ours: a run that fails may have counted first what it cannot roll up."""
+        return {key: value for key, value in rolled(access, of, ODD).items() if key[3] not in strange}
+
+    assert code(1) not in {key[1] for key in made(BY_HOUR)}
+    clock.time = hour + HOUR + 8 * MINUTE
+    assert not home.maintain(), "the last of them may run yet"
+    home.close()
+    clock.time = hour + HOUR + 20 * MINUTE
+    home = InfluxHome(access, tmp_path, clock)
+    home.append(chunk(ODD))
+    by_minute = access.bucket("district-1", BY_MINUTE)
+    [task] = tasks(access, by_minute)
+    api(access, "DELETE", f"/tasks/{task['id']}")
+    with capture_logs() as logs:
+        assert home.maintain()
+    assert home.counts["missed"] == 2, "an hour of two cells"
+    told = [(one["event"], one.get("task")) for one in logs]
+    assert ("influx_task_not_seen", by_minute) in told
+    assert {event for event, _ in told} == {
+        "influx_task_not_seen",
+        "influx_runs_missed",
+        "influx_clock_differs",
+    }
+    clock.time += 10 * MINUTE
+    with capture_logs() as logs:
+        maintained(home)
+    named = [(one["bucket"], set(one["fields"])) for one in logs if one["event"] == "influx_foreign_fields"]
+    assert named == [("fenghuo-district-2", strange)]
+    assert home.counts["not_rolled_up"] == 0
+    assert made(BY_HOUR) == pytest.approx(by_hand(chunks, ODD, HOUR, hour, hour + HOUR))
+    assert made(BY_MINUTE) == pytest.approx(by_hand(chunks, ODD, MINUTE, hour, hour + HOUR))
+    home.close()
+
+
+@pytest.mark.influxdb
+def test_a_server_that_hangs_does_not_hold_up_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(BEGIN + 2 * HOUR)
+    with running(InfluxDb) as server:
+        access = prepared(server, server.ORGANISATION, tmp_path)
+        home = InfluxHome(access, tmp_path, clock)
+        home.append(some(1))
+        assert not home.maintain()
+        assert server.pid is not None
+        kill(server.pid, signal.SIGSTOP)
+        monkeypatch.setattr(influx_upkeep, "QUERY", 0.3)
+        clock.time += HOUR
+        for times in (1, 2):
+            clock.time += 10 * MINUTE
+            for _ in range(5):
+                assert not home.maintain()
+            assert (home.counts["not_looked"], home.counts["not_rolled_up"]) == (times, times)
+        monkeypatch.undo()
+        kill(server.pid, signal.SIGCONT)
+        clock.time += 20 * MINUTE
+        maintained(home)
+        assert home.counts["rolled_up"] == 3
+        home.close()
+
+
+@pytest.mark.influxdb
+def test_a_slot_rolls_up_its_own_enterprises_and_leaves_the_position_to_kafka(
+    access: Access, tmp_path: Path
+) -> None:
+    clock = Clock(BEGIN + 2 * HOUR)
+    own: list[str] = []
+    home = InfluxHome(access, tmp_path, clock, lambda: own)
+    home.append(some(1))
+    home.close()
+    home = InfluxHome(access, tmp_path, clock, lambda: own)
+    assert home.position == 0
+    clock.time += 10 * MINUTE
+    assert not home.maintain(), "whose, is not known yet"
+    own += [code(1), code(2), code(9)]
+    maintained(home)
+    assert home.counts["rolled_up"] == 3
+    whole = by_hand([some(1)], ODD, MINUTE, BEGIN, NOW)
+    part = {key: value for key, value in whole.items() if key[1] in own}
+    assert len(part) < len(whole)
+    assert rolled(access, BY_MINUTE, ODD) == pytest.approx(part)
+    home.close()
+
+
+def test_very_many_conditions_are_not_nested_deeply() -> None:
+    told = joined("or", [f"r.enterprise == {number}" for number in range(1000)])
+    assert told.count(" or ") == 999
+    assert max(told[:at].count("(") - told[:at].count(")") for at in range(0, len(told), 7)) <= 10
+    assert joined("and", ["one"]) == "one"
+
+
+@pytest.mark.influxdb
+@pytest.mark.parametrize("ahead", [0, -40, 40])
+def test_clocks_that_differ_are_told(access: Access, tmp_path: Path, ahead: int) -> None:
+    clock = Clock(time.time_ns() // 1000 + ahead * SECOND)
+    home = InfluxHome(access, tmp_path, clock)
+    home.append(some(1))
+    with closing(Notes(tmp_path / "influx.sqlite", access.place)) as notes:
+        notes.look(clock.time // HOUR * HOUR - 2 * HOUR)
+    with capture_logs() as logs:
+        assert home.maintain()
+    told = [one["seconds"] > 0 for one in logs if one["event"] == "influx_clock_differs"]
+    assert told == ([ahead > 0] if ahead else [])
+    home.close()
+
+
+@pytest.mark.influxdb
+def test_hours_for_which_there_is_no_room_are_counted(
+    access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("history.influx_notes.LATE", 1)
+    home = InfluxHome(access, tmp_path, Clock(BEGIN + 2 * HOUR))
+    with capture_logs() as logs:
+        home.append(some(1))
+    assert home.counts["forgotten"] == 2
+    assert [one["hours"] for one in logs if one["event"] == "influx_hours_forgotten"] == [2]
+    home.append(some(1))
+    assert home.counts["forgotten"] == 4, "it is noted once, the others still lack room"
     home.close()
 
 
@@ -673,7 +928,7 @@ def test_notes_that_are_damaged_are_put_aside_and_all_is_written_again(tmp_path:
     notes.close()
     path.write_bytes(b"rubbish" * 1000)
     notes = Notes(path, "here")
-    assert (notes.position, notes.late()) == (0, [])
+    assert (notes.position, notes.late()) == (0, None)
     assert (tmp_path / "influx.damaged").exists()
     notes.put(8)
     notes.close()
@@ -682,13 +937,13 @@ def test_notes_that_are_damaged_are_put_aside_and_all_is_written_again(tmp_path:
     notes.close()
 
 
-def test_notes_of_a_newer_version_are_left_alone(tmp_path: Path) -> None:
+def test_notes_of_another_version_are_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "influx.sqlite"
     Notes(path, "here").close()
     db = sqlite3.connect(path)
     db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(sqlite3.OperationalError, match="newer Fenghuo"):
+    with pytest.raises(sqlite3.OperationalError, match="another version of Fenghuo: move it away"):
         Notes(path, "here")
 
 
@@ -698,13 +953,20 @@ def test_refusals_are_all_counted_and_the_newest_kept(
     monkeypatch.setattr("history.influx_notes.KEPT", 5)
     assert refusals(tmp_path / "influx.sqlite") == []
     notes = Notes(tmp_path / "influx.sqlite", "here")
-    for number in range(8):
-        notes.put(number, [Refusal(number, "b", b"line %d" % number + b"x" * 2000, "why", 3)])
-    notes.put(9, [Refusal(9, "b", b"line 7" + b"x" * 2000, "why", 3)])  # after a crash, once more
-    assert notes.refused == 8 * 3
+    assert refused(tmp_path / "influx.sqlite") is None
+    lines = [
+        b"same" + b"x" * 1500 + b"%d" % (number // 4) + b"x" * 1500 + b" %d\n" % number for number in range(8)
+    ]
+    for number, line in enumerate(lines):
+        notes.put(number, [Refusal(number, "b", line, f"why {number}", 3)])
+    notes.put(9, [Refusal(9, "b", lines[7], "why", 3)])  # after a crash, once more
+    notes.put(9, [Refusal(9, "b", lines[7].replace(b"1", b"2"), "why 9", 3)])  # which differs in its middle
     found = refusals(tmp_path / "influx.sqlite")
-    assert [one.time for one in found] == [7, 6, 5, 4, 3]
-    assert {len(one.line) for one in found} == {1024}
+    assert [one.time for one in found] == [9, 7, 6, 5, 4]
+    assert refused(tmp_path / "influx.sqlite") == Refused(5, 9 * 3, found[0])
+    assert found[0].reason == "why 9"
+    assert all(one.line.startswith(b"samex") and len(one.line) < 1200 for one in found)
+    assert [one.line.split()[-1] for one in found] == [b"7", b"7", b"6", b"5", b"4"]
     notes.close()
 
 
@@ -713,13 +975,21 @@ def test_late_hours_are_so_many_at_most_and_the_longest_waiting_comes_first(
 ) -> None:
     monkeypatch.setattr("history.influx_notes.LATE", 3)
     notes = Notes(tmp_path / "influx.sqlite", "here")
-    notes.put(1, late=[Late("b", 5, 20), Late("a", 5, 20), Late("a", 9, 10), Late("a", 7, 30)])
-    notes.put(2, late=[Late("a", 9, 99)])
-    assert notes.late() == [Late("a", 9, 10), Late("a", 5, 20), Late("b", 5, 20)]
+    assert notes.put(1, late=[Late("b", 5, 20), Late("a", 5, 20), Late("a", 9, 10), Late("a", 7, 30)]) == 1
+    assert notes.put(2, late=[Late("a", 9, 99)]) == 0
+    assert notes.late() == Late("a", 9, 10)
     notes.wait(Late("a", 9, 10), 50)
+    assert notes.late() == Late("a", 5, 20)
     notes.rolled_up(Late("a", 5, 20))
-    assert notes.late() == [Late("b", 5, 20), Late("a", 9, 50)]
+    assert notes.look(77, [Late("c", 1, 1), Late("c", 2, 2)]) == 1
+    for one in (Late("c", 1, 1), Late("b", 5, 20), Late("a", 9, 50)):
+        assert notes.late() == one
+        notes.rolled_up(one)
+    assert (notes.late(), notes.looked, notes.position) == (None, 77, 2)
     notes.close()
+    elsewhere = Notes(tmp_path / "influx.sqlite", "elsewhere")
+    assert (elsewhere.looked, elsewhere.position) == (0, 0)
+    elsewhere.close()
 
 
 # -- setup -------------------------------------------------------------------------------------------
@@ -797,6 +1067,16 @@ def test_setup_says_what_is_set_wrongly(
 
 
 @pytest.mark.influxdb
+def test_a_token_that_may_not_see_the_organisation_cannot_set_it_up(access: Access, tmp_path: Path) -> None:
+    only_reads = (tmp_path / "grafana" / "influx-port.token").read_text()
+    with pytest.raises(
+        SetupError, match=r"does not show this token the organisation .* all-access token"
+    ) as it:
+        setup(replace(access, token=only_reads), tmp_path)
+    assert only_reads not in str(it.value)
+
+
+@pytest.mark.influxdb
 @pytest.mark.parametrize("version", ["1.8.10", "v3.2.0"])
 def test_another_influxdb_is_not_set_up(
     influxdb: InfluxDb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
@@ -805,6 +1085,13 @@ def test_another_influxdb_is_not_set_up(
     access = Access(influxdb.url, new_organisation(influxdb), influxdb.token)
     with pytest.raises(SetupError, match=f"is InfluxDB {version}, but 2 is needed"):
         setup(access, tmp_path)
+
+
+@pytest.mark.parametrize("id", ["port-1m", "port-1h"])
+def test_a_cell_whose_bucket_would_be_taken_for_roll_ups_is_refused(id: str) -> None:
+    taken = replace(ODD, cells=ODD.cells | {id: Cell(id, "港", "district", "city")})
+    with pytest.raises(SetupError, match=f"cell '{id}' cannot have a bucket.*-1m or -1h"):
+        cells(taken, "district")
 
 
 def test_a_level_that_the_grid_does_not_have_is_said_with_those_it_has() -> None:
@@ -826,7 +1113,9 @@ def test_the_command(influxdb: InfluxDb, tmp_path: Path) -> None:
         ran = CliRunner().invoke(app, ["history", "setup", str(file), *more], env=environment)
         return ran.exit_code, " ".join(ran.stderr.split())
 
-    assert run() == (
+    missing = "history.influx.token_file: it is missing, and FENGHUO_INFLUX_TOKEN too"
+    assert run() == (1, f"{file}: {missing}")
+    assert run(FENGHUO_INFLUX_TOKEN="another") == (
         1,
         f"{file}: {influxdb.url} refuses the token: it is read from `history.influx.token_file`, or "
         "from FENGHUO_INFLUX_TOKEN (401: unauthorized access)",

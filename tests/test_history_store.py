@@ -456,6 +456,17 @@ def test_what_is_no_catalogue_is_not_used(folder: Path) -> None:
         ParquetHome(folder)
 
 
+def test_files_whose_catalogue_is_gone_are_not_written_over(home: ParquetHome, folder: Path) -> None:
+    home.append(chunk(steady(5), 1))
+    home.flush()
+    home.close()
+    for part in folder.glob(f"{catalogue.NAME}*"):
+        part.unlink()
+    with pytest.raises(CatalogueDamaged, match=r"it is missing.*restore its folder from a backup"):
+        ParquetHome(folder)
+    assert not (folder / catalogue.NAME).exists()
+
+
 def test_one_of_another_fenghuo_is_not_used(home: ParquetHome, folder: Path) -> None:
     home.close()
     with sqlite3.connect(folder / catalogue.NAME) as db:

@@ -17,8 +17,9 @@ from sqlalchemy import Engine, event
 
 from registry import packed
 from registry.compile import compile_folder, compile_source
-from registry.database import DatabaseBusy, open_database, version_table
+from registry.database import DatabaseBusy, open_database
 from registry.exchange import Imported, differs, export_folder, import_folder
+from registry.migrating import version_table
 from registry.mistakes import RegistryErrors
 from registry.store import TRIES, Change, Edit, Look, RegistryStore
 from registry.store_tables import MIGRATIONS, metadata, upgrade

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from fenghuo.__main__ import app
 from fenghuo.backtest import CannotBacktest, backtest, backtest_history, chatters, floods, most_within
+from history import replay
+from history.reader import Reader
 from history.source import chunks
 from history.store import ParquetHome
 from ingest.journal import Journal
@@ -95,6 +97,38 @@ def test_history_tells_a_backtest_what_the_journal_tells(data: Data, tmp_path: P
             assert by_history.new.alarms > 3
             told = [replace_(one, rounds=0) for one in (by_journal, by_history)]
             assert told[0] == told[1]
+
+
+def test_what_arrived_late_is_heard_when_it_arrived_to_the_end(data: Data) -> None:
+    """Also where nothing was measured any more when it did; and what arrived behind the end is not."""
+    rows = np.array([data.registry.rows[PLANT]["P1"]], np.int32)
+    measured = [
+        (0, 0),
+        (1, 150),
+        (2, 5),
+        (30, 151),
+        (59, 59),
+        (45, 200),
+    ]  # and arrived, minutes from the start
+    readings = [
+        (
+            START + at * MINUTE,
+            Readings(rows, np.array([START + time * MINUTE]), np.array([float(time)]), np.zeros(1, np.uint8)),
+        )
+        for time, at in sorted(measured, key=lambda each: each[1])
+    ]
+    with Journal(data.journal, reserve=0) as journal:
+        begins = Round(START, version=data.version)
+        journal.append([begins, *(Round(time, readings=one) for time, one in readings)])
+    reader = Reader(keep_history(data))
+    for end, count in ((160, 5), (201, 6), (151, 4), (58, 2)):
+        heard = [
+            (round_.time, round_.readings.time.tolist())
+            for round_ in replay.rounds(reader, data.registry, START, START + end * MINUTE)
+            if len(round_.readings)
+        ]
+        assert heard == [(time, one.time.tolist()) for time, one in readings[:count]]
+    reader.close()
 
 
 def test_where_nothing_arrived_for_long_nobody_was_silent(data: Data, tmp_path: Path) -> None:

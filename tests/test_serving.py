@@ -138,7 +138,7 @@ def test_a_history_that_takes_nothing_for_long_is_told_until_it_does(house: Hous
 
     look(60, "")
     for problem in ("the disk is full", " ", None):
-        look(HISTORY_STUCK, problem)
+        look(HISTORY_STUCK - HISTORY_LOOK, problem)
         assert house.open() == 0
         look(HISTORY_BEHIND / SECOND + 2 * HISTORY_LOOK, problem)
         assert house.open() == 1

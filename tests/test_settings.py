@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fenghuo import settings
-from fenghuo.settings import Settings, SettingsError
+from fenghuo.settings import Influx, Settings, SettingsError
 
 
 def made(**values: object) -> Settings:
@@ -48,6 +48,54 @@ def test_a_password_in_a_brokers_url_is_refused_and_not_repeated() -> None:
         with pytest.raises(SettingsError, match=r"`password_file` or in FENGHUO_BROKER_PASSWORD") as refused:
             made(broker={"url": url})
         assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("written", [b" geheim==\r\n", b"\xef\xbb\xbfgeheim==\n"])
+def test_what_stands_around_influxdbs_token_is_not_its(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bytes
+) -> None:
+    monkeypatch.delenv("FENGHUO_INFLUX_TOKEN", raising=False)
+    (tmp_path / "token").write_bytes(written)
+    influx = Influx(url="http://127.0.0.1:9", token_file=tmp_path / "token")
+    assert influx.access.token == "geheim=="
+    monkeypatch.setenv("FENGHUO_INFLUX_TOKEN", " other\n")
+    assert influx.access.token == "other"
+
+
+def test_what_is_no_token_of_influxdb_is_refused_and_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the client fails with an error that repeats it."""
+    file = tmp_path / "token"
+    influx = Influx(url="http://127.0.0.1:9", token_file=file)
+    for text in ("two\ngeheim", "geheim\x7f", "海geheim"):
+        monkeypatch.delenv("FENGHUO_INFLUX_TOKEN", raising=False)
+        for encoding in ("utf-8", "utf-16"):
+            file.write_text(text, encoding)
+            with pytest.raises(SettingsError) as refused:
+                _ = influx.access
+            assert (
+                str(refused.value) == f"history.influx.token_file: {file}: expected a line of printable ASCII"
+            )
+        monkeypatch.setenv("FENGHUO_INFLUX_TOKEN", text)
+        with pytest.raises(
+            SettingsError, match=r"^FENGHUO_INFLUX_TOKEN: expected a line of printable ASCII$"
+        ):
+            _ = influx.access
+
+
+def test_a_token_of_influxdb_that_is_not_there_is_told_with_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FENGHUO_INFLUX_TOKEN", raising=False)
+    (tmp_path / "empty").write_text("\n")
+    for file, why in (
+        (None, "it is missing, and FENGHUO_INFLUX_TOKEN too"),
+        (tmp_path / "none", "No such file"),
+        (tmp_path / "empty", "is empty"),
+    ):
+        with pytest.raises(SettingsError, match=rf"^history\.influx\.token_file: .*{why}"):
+            _ = Influx(url="http://127.0.0.1:9", token_file=file).access
 
 
 FILE = """

@@ -1,6 +1,6 @@
 """Alembic's entry: runs the migrations of these tables."""
 
 from alerting.tables import metadata
-from registry.database import migrate
+from registry.migrating import migrate
 
 migrate(metadata)

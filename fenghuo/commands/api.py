@@ -22,9 +22,9 @@ def api(
     settings, cluster = load(file, name)
     from alerting.channels import ChannelError
     from fenghuo import cluster_serving
+    from fenghuo.channels import open_channels
     from fenghuo.prepared import TablesOld
     from fenghuo.role import NameTaken, Role
-    from fenghuo.serving import open_channels
     from fenghuo.topics import TopicsUnfit
     from registry.database import DatabaseError
 

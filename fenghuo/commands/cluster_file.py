@@ -1,7 +1,6 @@
 """The settings file of a cluster's role, as every role's command takes it, and the role's name."""
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -10,14 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from fenghuo import settings
+from fenghuo.extras import lacking
 from fenghuo.settings import Cluster, Settings
 
 stderr = Console(stderr=True, highlight=False)
 
 SettingsFile = Annotated[Path, typer.Argument(help="Settings (YAML) with a `cluster`. See docs/cluster.md.")]
 
-
-NEEDED = ("confluent_kafka", "psycopg")  # of the extra `cluster`
 
 NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 
@@ -32,8 +30,8 @@ def load(file: Path, name: str = "1") -> tuple[Settings, Cluster]:
     """
     if not NAME.fullmatch(name):
         raise failed(f"--name {name}: expected letters, digits, '.', '_' and '-', 64 at most")
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise failed(f"{' and '.join(missing)} missing; to get it: pip install 'fenghuo[cluster]'")
+    if why := lacking("cluster"):
+        raise failed(why)
     try:
         chosen = settings.load(file)
         if chosen.cluster is None:

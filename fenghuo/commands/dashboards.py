@@ -1,7 +1,6 @@
 """`fenghuo dashboards`: what Grafana shows of alerts and history, and who sees whose."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +8,7 @@ import typer
 from sqlalchemy import make_url
 
 from fenghuo.commands.cluster_file import SettingsFile, failed, load, stderr
+from fenghuo.extras import lacking
 from fenghuo.settings import Cluster, Grafana, Influx, Settings
 from registry import shared_versions, versions
 from registry.database import DatabaseError, open_database
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from dashboards.datasources import Wanted
     from dashboards.jurisdictions import Jurisdiction
 
-NEEDED = ("grafana_client", "grafana_foundation_sdk", "influxdb_client")  # extras: grafana, influx
 
 app = typer.Typer(no_args_is_help=True, help="Dashboards in Grafana, an organisation for each jurisdiction.")
 
@@ -128,8 +127,8 @@ def _chosen(file: Path, settings: Settings) -> tuple[Grafana, Influx]:
 
 
 def _installed() -> None:
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise failed(f"{' and '.join(missing)} missing; to get it: pip install 'fenghuo[grafana,influx]'")
+    if why := lacking("grafana", "influx"):
+        raise failed(why)
 
 
 def _registry(settings: Settings, cluster: Cluster) -> Registry:

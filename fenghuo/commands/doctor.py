@@ -235,7 +235,15 @@ def _history(chosen: settings.Settings, judge: status.Status | None, now: int) -
         text = f"{name} is {max(0.0, behind):,.0f} s behind"
         if home.lost:
             text += f"; {home.lost:,} rounds were gone from the journal before it came to them"
-        yield Finding("history", DOUBTFUL if behind > BEHIND or home.lost else GOOD, text)
+        if refused := home.counts.get("refused", 0):
+            text += f"; {refused_by_influxdb(refused, chosen.history_folder)}"
+        yield Finding("history", DOUBTFUL if behind > BEHIND or home.lost or refused else GOOD, text)
+
+
+def refused_by_influxdb(count: int, folder: Path) -> str:
+    """What a historian says of this; its home's notes are in the folder."""
+    notes = folder / "influx.sqlite"
+    return f"InfluxDB refused {count:,} fields since the historian's start: they are in {notes}, with the reasons"
 
 
 def _rota(compiled: Registry, now: int) -> Finding:

@@ -1,4 +1,4 @@
-"""What `fenghuo doctor` looks at of a cluster: database, topics, who has which slot, and how far behind what is."""
+"""What `fenghuo doctor` looks at of a cluster: its servers, topics, who has which slot, and how far behind what is."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -9,6 +9,7 @@ from threading import Event
 from typing import TypeVar
 
 import httpx
+import msgspec
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from sqlalchemy import Engine, func, select
@@ -24,15 +25,18 @@ from fenghuo.commands.doctor import (
     Finding,
     broker_answers,
     of_registry,
+    refused_by_influxdb,
 )
-from fenghuo.settings import Cluster, Settings
+from fenghuo.extras import lacking
+from fenghuo.settings import Cluster, Influx, Settings, SettingsError
 from fenghuo.standstill import DEAD
 from ingest import lease_tables
 from ingest.broker_login import BrokerAway, BrokerRefuses, log_in
 from ingest.topics import Topics
 from registry import shared_versions, store_tables
 from registry.clock import SECOND, stopwatch
-from registry.database import DatabaseError, newest_form, open_database, reading
+from registry.database import DatabaseError, open_database, reading
+from registry.migrating import newest_form
 from streams.configuration import load_rulebook
 
 LAG = 10_000
@@ -50,6 +54,12 @@ MOVING = (
 AGAIN = 0.2
 """Seconds before it is asked again."""
 
+ANSWER = 3.0
+"""Seconds for an answer of InfluxDB."""
+
+SILENT = 10 * SECOND
+"""A historian of this machine that has said nothing for so long has ended, µs: it says something each second."""
+
 _moment = Event()  # never set: a pause
 
 T = TypeVar("T")
@@ -60,9 +70,11 @@ def examine(settings: Settings, cluster: Cluster, now: int) -> Iterator[Finding]
     begun = stopwatch()
     yield _broker(settings)
     try:
-        yield from _kafka(cluster)
+        yield from _kafka(settings, cluster)
     except topics.KafkaAway as error:
         yield Finding("kafka", BAD, prepared.kafka_away(cluster, error))
+    if settings.history.influx is not None:
+        yield from _influxdb(settings, settings.history.influx, now)
     try:
         prepared.let_in(cluster)
     except prepared.NotLetIn as error:
@@ -90,7 +102,7 @@ def _broker(settings: Settings) -> Finding:
     return Finding("broker", GOOD, f"{broker.url} lets {broker.user} in")
 
 
-def _kafka(cluster: Cluster) -> Iterator[Finding]:
+def _kafka(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
     mistakes = topics.differences(cluster)
     if mistakes:
         for mistake in mistakes:
@@ -108,10 +120,56 @@ def _kafka(cluster: Cluster) -> Iterator[Finding]:
     try:
         yield _group(client, cluster, "workers", names.evaluate, [*readings, *findings])
         yield _group(client, cluster, "desks", names.desk, findings)
+        if settings.history.influx is not None:
+            yield _group(client, cluster, "historians", names.history, readings)
         for table in ("points", "compound"):
             yield _changelog(names.changelog(table), cluster)
     except (KafkaException, TimeoutError) as error:
         raise topics.KafkaAway(str(error)) from error
+
+
+def _influxdb(settings: Settings, influx: Influx, now: int) -> Iterator[Finding]:
+    """Whether it answers us, and how the historians of this machine are: only their machines know more of others."""
+    if why := lacking("influx"):
+        yield Finding("influxdb", DOUBTFUL, f"it cannot be asked from here: {why}")
+        return
+    from history.influx_access import FAILURES
+
+    try:
+        access = influx.access
+    except SettingsError as error:
+        yield Finding("influxdb", BAD, str(error))
+        return
+    try:
+        with access.client(ANSWER) as client:
+            client.buckets_api().find_buckets(org=access.organisation, limit=1)
+    except FAILURES as error:
+        yield Finding("influxdb", BAD, access.why(error))
+    else:
+        yield Finding("influxdb", GOOD, f"{access.url} answers, and takes our token")
+    for path in sorted(settings.data.glob("historian-*.json")):
+        if now - path.stat().st_mtime_ns // 1000 < SILENT:  # else it has ended
+            yield _historian(settings, path.stem.removeprefix("historian-"), path)
+
+
+def _historian(settings: Settings, name: str, path: Path) -> Finding:
+    """One of this machine, as it says of itself."""
+    from fenghuo.cluster_historian import HistorianStatus
+
+    what = f"historian {name}"
+    try:
+        said = msgspec.json.decode(path.read_bytes(), type=HistorianStatus)
+    except (msgspec.DecodeError, OSError) as error:
+        return Finding(what, DOUBTFUL, f"what it says of itself cannot be read: {path}: {error}")
+    ill = sorted(number for number, one in said.slots.items() if one.problem)
+    if said.problem:
+        return Finding(what, BAD, f"takes nothing of {_some(ill)}: {said.problem}" if ill else said.problem)
+    text = f"has {_some(sorted(said.slots)) or 'no slot'}"
+    if lost := said.counts["lost"]:
+        text += f"; {lost:,} records were gone from Kafka before it came to them"
+    if refused := said.counts["refused"]:
+        text += f"; {refused_by_influxdb(refused, settings.data / f'history-{name}' / 'slot-*')}"
+    return Finding(what, DOUBTFUL if lost or refused else GOOD, text)
 
 
 def _group(

@@ -1,13 +1,14 @@
 """`fenghuo historian`: readings of a cluster into InfluxDB."""
 
 import signal
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from fenghuo.commands.cluster_file import SettingsFile, check_metrics, failed, load
+from fenghuo.extras import lacking
 from fenghuo.logs import configure
+from fenghuo.settings import SettingsError
 from fenghuo.stopping import Stop
 
 
@@ -29,14 +30,12 @@ def historian(
     influx = settings.history.influx
     if influx is None:
         raise failed(f"{file}: history.influx: it is missing; see docs/settings.md")
-    if find_spec("influxdb_client") is None:
-        raise failed(
-            f"{file}: history.influx: influxdb_client missing; to get it: pip install 'fenghuo[influx]'"
-        )
+    if why := lacking("influx"):
+        raise failed(f"{file}: history.influx: {why}")
     try:
         access = influx.access
-    except OSError as error:
-        raise failed(f"{file}: history.influx.token_file: {error}") from error
+    except SettingsError as error:
+        raise failed(f"{file}: {error}") from error
     from fenghuo import cluster_historian as role
     from fenghuo.exposition import expose
     from fenghuo.role import NameTaken, Role
@@ -57,7 +56,5 @@ def historian(
                 running.run(stop)
             finally:
                 running.close()
-    except role.SlotDied as error:
-        raise failed(error, 1) from error
     except (NameTaken, TopicsUnfit, OSError) as error:
         raise failed(error) from error

@@ -1,6 +1,5 @@
 """`fenghuo history`: what keeps readings for years, outside of our own data folder."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from fenghuo import settings
 from fenghuo.commands.cluster_file import failed, stderr
+from fenghuo.extras import lacking
 from fenghuo.settings import Settings, SettingsError
 from registry import shared_versions, versions
 from registry.database import DatabaseError, open_database
@@ -38,8 +38,8 @@ def setup(
     read the buckets of one cell each, are written to grafana/influx-CELL.token in the data folder. Repeat it when the
     grid has a new cell. Tested with InfluxDB 2.7.12 and influxdb-client 1.50. Exit status: 1 if it could not be done.
     """
-    if find_spec("influxdb_client") is None:
-        raise failed("influxdb_client missing; to get it: pip install 'fenghuo[influx]'")
+    if why := lacking("influx"):
+        raise failed(why)
     try:
         chosen = settings.load(file)
         influx = chosen.history.influx

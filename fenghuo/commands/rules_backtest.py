@@ -50,6 +50,8 @@ def backtest(
     """
     new = read_rulebook(rulebook, data)
     times = [_time(begin) if begin else 0, _time(end) if end else FOREVER]
+    if times[0] >= times[1]:
+        raise typer.BadParameter("--from: expected a time before --to")
     bar = Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -86,6 +88,8 @@ def _show(report: Report) -> None:
     zone = report.time_zone
     span = f"{moment(report.begin, zone)} to {moment(report.end, zone)} ({zone})"
     console.print(f"{span}: {report.rounds:,} rounds, {report.readings:,} readings", highlight=False)
+    if report.lost:
+        console.print(f"[red]not all of that time: {report.lost} files of history are damaged or missing[/]")
     table = Table("", "old", "new", box=None)
     for (name, old), (_, new) in zip(_facts(report.old), _facts(report.new), strict=True):
         table.add_row(name, old, new)

@@ -12,9 +12,9 @@ from rich.markup import escape
 
 from alerting.channels import ChannelError
 from fenghuo import reach, settings
+from fenghuo.channels import open_channels
 from fenghuo.compiler import NoRegistry
 from fenghuo.logs import configure
-from fenghuo.serving import open_channels
 from fenghuo.supervisor import Supervisor
 from ingest.broker import BrokerFailed, PasswordsBroken
 from ingest.journal import JournalDamaged, JournalLocked

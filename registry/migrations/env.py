@@ -1,6 +1,6 @@
 """Alembic's entry: runs the migrations of these tables."""
 
-from registry.database import migrate
+from registry.migrating import migrate
 from registry.store_tables import metadata
 
 migrate(metadata)

@@ -33,6 +33,9 @@ GATHERED = 5.0
 """Seconds between two deliveries of the network in what follows: a moment in a cluster costs twenty times what it costs
 the core. Fewer than any point is silent for."""
 
+EXACT = {"city-hour"}
+"""Here detectors chatter, so that it matters to what rings when into which rounds readings are cut: nothing is held."""
+
 DAY = 86_400 * SECOND
 
 
@@ -41,7 +44,7 @@ DAY = 86_400 * SECOND
 @pytest.mark.parametrize("name", sorted(path.stem for path in SCENARIOS.glob("*.yaml")))
 def test_the_same_alerts_on_a_cluster(name: str, tmp_path: Path, kafka: Kafka, postgres: Postgres) -> None:
     told = city(name).scenario
-    gathered = GATHERED if told.step < GATHERED * SECOND else 0.0
+    gathered = GATHERED if told.step < GATHERED * SECOND and name not in EXACT else 0.0
     slots = 1 if told.lasts > DAY else 3  # each second is a mark in each slot
     with (
         clustered(name, tmp_path / "cluster", kafka, postgres, slots=slots) as world,
