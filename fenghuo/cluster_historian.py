@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from sqlalchemy import Engine
 from fenghuo import prepared, status, topics
 from fenghuo.anchor import shared_anchor
 from fenghuo.historian import Versions
+from fenghuo.offsets import Offsets
 from fenghuo.retry import Retry
 from fenghuo.settings import Cluster, Settings
 from fenghuo.topics import KafkaAway
@@ -358,6 +359,7 @@ class ClusterHistorian:
         self._told = 0
         names = Topics(cluster.topics)
         self._topic = names.readings
+        self._offsets = Offsets(self._forget)
         self._consumer = Consumer(
             {
                 "bootstrap.servers": cluster.kafka,
@@ -372,7 +374,7 @@ class ClusterHistorian:
                 "reconnect.backoff.max.ms": 1000,
                 "log_level": 0,
                 "error_cb": self._kafka_erred,
-                "on_commit": self._committed,
+                "on_commit": self._offsets.noted,
             }
         )
         self._consumer.subscribe([self._topic], self._assign, self._revoke, self._lose)
@@ -500,24 +502,11 @@ class ClusterHistorian:
             if place is not None and place.offset >= 0 and place != one.committed:
                 one.committed = place
                 offsets.append(place.on(self._topic, one.number))
-        if not offsets:
-            return
-        try:
-            if wait:
-                self._consumer.commit(offsets=offsets, asynchronous=False)
-            else:
-                self._consumer.commit(offsets=offsets, asynchronous=True)
-        except KafkaException as error:
-            self._committed(error.args[0], offsets)
+        self._offsets.tell(self._consumer, offsets, wait=wait)
 
-    def _committed(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
-        """What Kafka has not noted is told to it again. If it did not note one of them, we are told that of all."""
-        if error is None:
-            return
-        log.warning("offsets_not_committed", why=error.str())
-        for one in partitions:
-            if (ours := self._slots.get(one.partition)) is not None:
-                ours.committed = None
+    def _forget(self, number: int) -> None:
+        if (ours := self._slots.get(number)) is not None:
+            ours.committed = None
 
     # -- how it is -----------------------------------------------------------------------------
 

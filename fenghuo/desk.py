@@ -22,6 +22,7 @@ from console.metrics import quantiles
 from fenghuo import prepared, status, topics
 from fenghuo.anchor import shared_anchor
 from fenghuo.clock_socket import ControlledClock
+from fenghuo.offsets import Offsets
 from fenghuo.settings import Cluster, Settings
 from fenghuo.topics import KafkaAway
 from fenghuo.version_follower import VersionFollower
@@ -143,6 +144,7 @@ class ClusterDesk:
         self._alert_ms, self._round_ms = status.Samples(), status.Samples()
         self._started = clock.now()
         self._topic = Topics(cluster.topics).findings
+        self._offsets = Offsets(self._forget)
         self._consumer = Consumer(
             {
                 "bootstrap.servers": cluster.kafka,
@@ -159,7 +161,7 @@ class ClusterDesk:
                 "reconnect.backoff.max.ms": 1000,
                 "log_level": 0,
                 "error_cb": self._kafka_erred,
-                "on_commit": self._committed,
+                "on_commit": self._offsets.noted,
             }
         )
         self._consumer.subscribe([self._topic], self._assign, self._revoke, self._lose)
@@ -331,24 +333,11 @@ class ClusterDesk:
             if on is not None and on != one.committed:
                 one.committed = on
                 offsets.append(TopicPartition(self._topic, number, on))
-        if not offsets:
-            return
-        try:
-            if wait:
-                self._consumer.commit(offsets=offsets, asynchronous=False)
-            else:
-                self._consumer.commit(offsets=offsets, asynchronous=True)
-        except KafkaException as error:
-            self._committed(error.args[0], offsets)
+        self._offsets.tell(self._consumer, offsets, wait=wait)
 
-    def _committed(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
-        """What Kafka has not noted is told to it again."""
-        if error is None:
-            return
-        log.warning("offsets_not_committed", why=error.str())
-        for one in partitions:
-            if (ours := self._partitions.get(one.partition)) is not None:
-                ours.committed = None
+    def _forget(self, number: int) -> None:
+        if (ours := self._partitions.get(number)) is not None:
+            ours.committed = None
 
     # -- to the database -----------------------------------------------------------------------
 
