@@ -175,7 +175,12 @@ def router(
             ],
         )
 
-    @api.get("/enterprises/{code}/readings", operation_id="exportReadings", response_class=Response)
+    @api.get(
+        "/enterprises/{code}/readings",
+        operation_id="exportReadings",
+        response_class=Response,
+        responses={200: {"description": "the file", "content": {"text/csv": {}, PARQUET: {}}}},
+    )
     def export_readings(
         code: Code,
         asking: Asking,

@@ -23,6 +23,7 @@ from alerting.sender import Counts
 from alerting.tables import upgrade
 from console import tokens
 from console.api import Dependencies, create_app
+from console.history_api import PARQUET
 from console.scope import Scope, ScopeError
 from ingest.journal import Journal
 from ingest.last_values import LastValues
@@ -171,7 +172,13 @@ BY_ID = {
     ("POST", "/api/v1/alerts/{id}/take-over"): ("alert", {"note": "x"}),
     ("POST", "/api/v1/alerts/{id}/act"): ("alert", {"note": "x"}),
     ("GET", "/api/v1/enterprises/{code}/values"): ("enterprise", None),
+    ("GET", "/api/v1/enterprises/{code}/history"): ("enterprise", None),
+    ("GET", "/api/v1/enterprises/{code}/readings"): ("enterprise", None),
 }
+SPAN = {"point": "TI-1", "begin": NOW, "end": NOW + SECOND}
+"""What the last two have to be asked for; the others do not look at it."""
+
+FILES = {"/api/v1/enterprises/{code}/readings": {"text/csv", PARQUET}}
 LISTS = {"/api/v1/alerts", "/api/v1/dead-letters", "/api/v1/findings"}
 
 
@@ -214,7 +221,11 @@ def test_a_foreign_id_answers_like_one_that_does_not_exist(
 
         def ask(name: str, headers: dict[str, str] = headers) -> tuple[int, bytes, dict[str, str]]:
             reply = house.client.request(
-                method, path.replace("{id}", name).replace("{code}", name), headers=headers, json=body
+                method,
+                path.replace("{id}", name).replace("{code}", name),
+                headers=headers,
+                json=body,
+                params=SPAN,
             )
             described = {name: value for name, value in reply.headers.items() if name != "date"}
             return reply.status_code, reply.content, described
@@ -513,6 +524,8 @@ def test_openapi_says_what_is_so(house: House) -> None:
                 if status != "200":
                     shape = described["content"]["application/json"]["schema"]
                     assert shape == {"$ref": "#/components/schemas/Error"}
+                elif path in FILES:
+                    assert set(described["content"]) == FILES[path]
                 elif path != "/metrics":
                     reference = described["content"]["application/json"]["schema"]["$ref"]
                     assert reference.rpartition("/")[2] in schemas
