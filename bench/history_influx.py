@@ -20,6 +20,7 @@ from fenghuo.rehearsal import processor
 from history.chunk import Chunk
 from history.influx import InfluxHome
 from history.influx_access import Access
+from history.influx_reader import InfluxReader
 from history.influx_rollup import BY, again
 from history.influx_setup import Days, cells, set_up
 from history.lines import Layout, lines
@@ -93,6 +94,7 @@ def _written(registry: Registry, seconds: int) -> dict[str, float]:
             raise WrongCount(f"{stored} of {sent}")
         size = _on_disk(server.folder / "engine")
         rolled_up = _rolled_up(access, registry, begin, server.pid)
+        charted = _charted(access, registry, begin, begin + seconds * SECOND)
     count, city = sent / 1e6, len(registry.points) / 1e6
     rolling = rolled_up * len(cells(registry, access.level)) / (ROLLED_UP / SECOND)
     return {
@@ -102,6 +104,7 @@ def _written(registry: Registry, seconds: int) -> dict[str, float]:
         "a city: cores, ours": ours / count * city,
         "a city: cores, influxd": theirs / count * city,
         "a city: cores, influxd, roll-ups by minute": rolling,
+        "chart of all this time of one point, ms": charted,
         "line bytes per reading": written,
         "disk bytes per reading": size / sent,
     }
@@ -145,6 +148,18 @@ def _on_disk(engine: Path) -> int:
     while sum(file.stat().st_size for file in (engine / "wal").rglob("*.wal")):
         pause.wait(1)
     return sum(file.stat().st_size for file in (engine / "data").rglob("*.tsm"))
+
+
+def _charted(access: Access, registry: Registry, begin: int, end: int) -> float:
+    """Milliseconds for a point's readings, as the API asks for them, from a bucket with all others of its district."""
+    reader, took = InfluxReader(access, lambda: registry, SystemClock()), []
+    code, rows = next(iter(registry.rows.items()))
+    for point in list(rows)[:9]:
+        begun = stopwatch()
+        reader.courses(code, [point], begin, end, 1000)
+        took.append(stopwatch() - begun)
+    reader.close()
+    return median(took) * 1000
 
 
 def _rolled_up(access: Access, registry: Registry, begin: int, pid: int) -> float:
