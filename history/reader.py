@@ -3,7 +3,8 @@
 Any process may ask while the writer goes on: a file that was joined with others meanwhile stays for some minutes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -16,6 +17,10 @@ from history.catalogue import FINISHED, READINGS, File
 from history.course import NOTHING, SCHEMA, CannotAnswer, Courses, by_point, stretches
 
 log = structlog.get_logger()
+
+
+class _Damaged(Exception):
+    """Files that cannot be read were among those asked for; they are known now."""
 
 
 class Reader:
@@ -45,15 +50,11 @@ class Reader:
 
     def readings(self, enterprise: str, points: Sequence[str], begin: int, end: int) -> pa.Table:
         """See HistoryReader; arrival to the ms."""
-        files = self._files(enterprise, begin, end, READINGS)
-        given: dict[str, object] = {
-            "begin": begin,
-            "end": end,
-            "points": list(points),
-            "raw": self._paths(files),
-        }
-        rows = self._run(_READINGS, given) if files else None
-        return rows if rows is not None else SCHEMA.empty_table()
+        while files := self._files(enterprise, begin, end, READINGS):
+            given = {"begin": begin, "end": end, "points": list(points), "raw": self._paths(files)}
+            with suppress(_Damaged):
+                return self._run(_READINGS, given)
+        return SCHEMA.empty_table()
 
     def hours(self, enterprise: str, begin: int, end: int) -> list[int]:
         return sorted({file.span for file in self._files(enterprise, begin, end, READINGS)})
@@ -67,41 +68,39 @@ class Reader:
     def _course_rows(
         self, enterprise: str, points: Sequence[str], begin: int, end: int, kind: str, step: int
     ) -> pa.Table | None:
-        given: dict[str, object] = {"begin": begin, "end": end, "step": step, "points": list(points)}
-        files = self._files(enterprise, begin, end, READINGS, kind)
-        raw = [file for file in files if file.kind == READINGS]
-        sources = []
-        if kind != READINGS:
-            raw = [file for file in raw if file.level < FINISHED]  # of the others all is in the roll-ups
-            if rolled := [file for file in files if file.kind == kind]:
-                given["rolled"] = self._paths(rolled)
-                sources.append(_ROLLED)
-        if raw:
-            given["raw"] = self._paths(raw)
-            sources.append(_RAW)
-        if not sources:
-            return None
-        return self._run(_COURSE.format(source=" UNION ALL ".join(sources)), given)
+        """None: there is nothing to be read."""
+        while files := self._files(enterprise, begin, end, *dict.fromkeys((READINGS, kind))):
+            given: dict[str, object] = {"begin": begin, "end": end, "step": step, "points": list(points)}
+            raw = [file for file in files if file.kind == READINGS]
+            sources = []
+            if kind != READINGS:
+                raw = [file for file in raw if file.level < FINISHED]  # of the others all is in the roll-ups
+                if rolled := [file for file in files if file.kind == kind]:
+                    given["rolled"] = self._paths(rolled)
+                    sources.append(_ROLLED)
+            if raw:
+                given["raw"] = self._paths(raw)
+                sources.append(_RAW)
+            if not sources:
+                break
+            with suppress(_Damaged):
+                return self._run(_COURSE.format(source=" UNION ALL ".join(sources)), given)
+        return None
 
-    def _run(self, statement: str, given: dict[str, object]) -> pa.Table | None:
-        """Raises CannotAnswer. None: none of the files that it needs can be read."""
-        while True:
-            try:
-                with self._db.cursor() as cursor:
-                    return cursor.sql(statement, params=given).to_arrow_table()
-            except duckdb.Error as error:
-                named = {
-                    name: paths for name in ("raw", "rolled") if isinstance(paths := given.get(name), list)
-                }
-                bad = {path for paths in named.values() for path in paths if not _is_readable(path)}
-                if not bad:
-                    why = str(error).splitlines()[0]
-                    raise CannotAnswer(f"ask for fewer points or a shorter time: {why}") from error
-                log.error("history_files_damaged", paths=sorted(bad))
-                self._bad |= bad
-                given |= {name: [path for path in paths if path not in bad] for name, paths in named.items()}
-                if not all(given[name] for name in named):
-                    return None
+    def _run(self, statement: str, given: Mapping[str, object]) -> pa.Table:
+        """Raises CannotAnswer; _Damaged: some of the files in ``given`` are not among _files any more."""
+        try:
+            with self._db.cursor() as cursor:
+                return cursor.sql(statement, params=given).to_arrow_table()
+        except duckdb.Error as error:
+            named = [paths for name in ("raw", "rolled") if isinstance(paths := given.get(name), list)]
+            bad = {path for paths in named for path in paths if not _is_readable(path)}
+            if not bad:
+                why = str(error).splitlines()[0]
+                raise CannotAnswer(f"ask for fewer points or a shorter time: {why}") from error
+            log.error("history_files_damaged", paths=sorted(bad))
+            self._bad |= bad
+            raise _Damaged from error
 
     def _files(self, enterprise: str, begin: int, end: int, *kinds: str) -> list[File]:
         """Those that can be read: one that somebody has removed, or that is damaged, takes no other along."""

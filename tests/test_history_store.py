@@ -419,6 +419,20 @@ def test_a_damaged_file_is_said_and_the_rest_is_read(
     assert course.count.sum() == 500
 
 
+def test_roll_ups_are_shown_though_all_that_is_not_in_them_yet_is_damaged(
+    home: ParquetHome, folder: Path
+) -> None:
+    home.append(chunk(steady(3600), 1))
+    home.append(chunk([], 2, time=at(3600) + store.SETTLE))
+    settle(home)
+    home.append(chunk(steady(60, begin=3600 + 600), 3))
+    home.flush()
+    [newest] = catalogue.listed(folder, code(1), at(3600), at(7200), READINGS)
+    newest.path(folder).write_bytes(b"PAR1 no more")
+    courses = Reader(folder).courses(code(1), ["A"], at(0), at(7200), 2)
+    assert (courses.kind, courses.lost, courses.points["A"].count.tolist()) == (BY_HOUR, 1, [3600])
+
+
 def test_time_without_readings_is_history_too(home: ParquetHome, folder: Path) -> None:
     for hour in range(3):
         home.append(chunk([], hour + 1, time=at(3600 * hour)))
